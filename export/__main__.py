@@ -1,0 +1,71 @@
+"""`python -m export build NAME`: from labelled photographs to a shipped model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import torch
+
+from gender_edge.errors import GenderEdgeError
+
+from . import recipe
+from .build import Places, build
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command line; returns the exit status: 0 done, 2 nothing could be done."""
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    verb = verbs.add_parser("build", help="all steps of one recipe, resuming what was interrupted")
+    verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
+    verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
+    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
+    verb.add_argument("--models", type=Path, default=ROOT / "models", help="where to ship")
+    verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
+    verb.add_argument(
+        "--init", metavar="FILE", help="a trunk (safetensors) to start from, or 'imagenet'"
+    )
+    verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
+    verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cv2.setNumThreads(1)  # crops are small; the cores are for training
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    try:
+        return _build(arguments)
+    except GenderEdgeError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    wanted = recipe.load(arguments.name)
+    trunk = None
+    if arguments.init == "imagenet":
+        wanted = replace(wanted, init="imagenet")
+    elif arguments.init:
+        wanted, trunk = replace(wanted, init="trunk"), Path(arguments.init)
+    places = Places(
+        data=arguments.data,
+        runs=arguments.runs,
+        models=arguments.models,
+        detector=arguments.detector,
+        trunk=trunk,
+    )
+    for name in build(wanted, places, arguments.workers):
+        print(f"shipped {arguments.models / name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

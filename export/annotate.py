@@ -1,0 +1,87 @@
+"""Find the face in every labelled picture once, so that training can cut it under the crop rule.
+
+The detector is a YuNet ONNX file that the user names (OpenCV's FaceDetectorYN runs it). Pictures
+in which it finds nothing keep no box: they are then used whole, as a face crop, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from gender_edge import images
+from gender_edge.errors import DataError
+from gender_edge.labelled import Sample
+
+DETECTION_SIDE = 320  # px, of the padded picture
+PADDING = 0.25  # of the longer side: the detector misses faces that fill the picture
+THRESHOLDS = (0.6, 0.3)  # scores; the second only where the first finds nothing
+
+Face = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
+_detector: Optional[cv2.FaceDetectorYN] = None
+
+
+def annotate(
+    samples: list[Sample], detector: Path, workers: int = os.cpu_count() or 1
+) -> list[Sample]:
+    """Samples with box and landmarks filled in where a face was found.
+
+    Raises:
+        DataError: the detector file is missing.
+    """
+    if not detector.is_file():
+        raise DataError(f"{detector}: no such detector; give a YuNet ONNX file with --detector")
+    with ProcessPoolExecutor(workers, initializer=_open, initargs=(str(detector),)) as pool:
+        faces = pool.map(_find, samples, chunksize=64)
+        bar = tqdm(zip(samples, faces), total=len(samples), desc="faces", disable=None)
+        return [replace(s, box=f[0], landmarks=f[1]) if f else s for s, f in bar]
+
+
+def _open(detector: str) -> None:
+    global _detector
+    cv2.setNumThreads(1)
+    _detector = cv2.FaceDetectorYN.create(detector, "", (DETECTION_SIDE, DETECTION_SIDE))
+
+
+def _find(sample: Sample) -> Optional[Face]:
+    assert _detector is not None
+    return find_main_face(images.decode(sample.read(), sample.name), _detector)
+
+
+def find_main_face(image: np.ndarray, detector: cv2.FaceDetectorYN) -> Optional[Face]:
+    """Box and five landmarks of the large, central face of a picture, in its pixels."""
+    height, width = image.shape[:2]
+    pad = int(PADDING * max(height, width))
+    padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(127,) * 3)
+    scale = DETECTION_SIDE / max(padded.shape[:2])
+    small = cv2.resize(
+        padded,
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
+    detector.setInputSize((small.shape[1], small.shape[0]))
+    for threshold in THRESHOLDS:
+        detector.setScoreThreshold(threshold)
+        _, rows = detector.detect(small)
+        if rows is not None:
+            break
+    else:
+        return None
+    found = rows.astype(np.float64)
+    found[:, :14] /= scale
+    found[:, [0, 1]] -= pad
+    found[:, 4:14] -= pad
+    centre = found[:, :2] + found[:, 2:4] / 2
+    distance = np.hypot(*(centre - (width / 2, height / 2)).T)
+    best = found[np.argmax(np.sqrt(found[:, 2] * found[:, 3]) - distance)]
+    points = best[4:14].reshape(5, 2)
+    return tuple(best[:4].tolist()), tuple((float(x), float(y)) for x, y in points)

@@ -1,0 +1,26 @@
+"""Networks, by name. Each takes float NCHW, already normalised, and gives two logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from gender_edge.errors import DataError
+
+from .network import Network, Normalise
+from .slim import Slim
+from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
+
+ARCHITECTURES: dict[str, Callable[..., VGG | Slim]] = {"vgg": VGG, "slim": Slim}
+
+
+def build(architecture: str, arguments: Mapping[str, Any], grayscale: bool) -> Network:
+    """A network that takes uint8 NHWC BGR pixels and gives logits (N, 2)."""
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise DataError(f"no architecture {architecture!r}; there are {known}")
+    trunk = ARCHITECTURES[architecture](in_channels=1 if grayscale else 3, **arguments)
+    return Network(Normalise(trunk.mean, trunk.scale, grayscale), trunk)
+
+
+__all__ = ["VGG", "VGG_WIDTHS", "Network", "Slim", "build", "load_imagenet", "load_trunk"]

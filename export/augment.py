@@ -1,0 +1,86 @@
+"""Varied crops for training: the runtime's own crop under random framing and light.
+
+Half of the crops are aligned by landmarks, the others cut by box or left whole, because users
+will have all three.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from gender_edge import images
+from gender_edge.evaluation import FRAMINGS
+from gender_edge.labelled import Sample
+from gender_edge.spec import CropRule
+
+FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
+
+
+def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
+    """The crop matrix under one framing; where no face was found, of the whole picture."""
+    landmarks = sample.landmark_array() if framing == "landmarks" else None
+    box = sample.box if framing == "box" else None
+    return images.face_matrix(shape, rule, box, landmarks)
+
+
+def training_crop(
+    image: np.ndarray, sample: Sample, rule: CropRule, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """One random uint8 (size, size, 3) view of a face."""
+    framing = rng.choice(FRAMINGS, p=FRAMING_SHARES)
+    matrix = framed(sample, image.shape, rule, framing)
+    jitter = _jitter(rng, loose=framing != "landmarks")
+    matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
+    return _occlude(_light(images.cut(image, matrix, size, rule.fill), rng), rng)
+
+
+def _jitter(rng: np.random.Generator, loose: bool) -> np.ndarray:
+    """A similarity of the unit square about its centre: zoom, turn, shift, mirror; 3x3."""
+    zoom = np.exp(rng.normal(0, 0.12 if loose else 0.06))
+    angle = np.radians(rng.normal(0, 8 if loose else 5))
+    shift = rng.normal(0, 0.05 if loose else 0.025, 2)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, 1.0])
+    matrix = np.eye(3)
+    matrix[:2, :2] = linear
+    matrix[:2, 2] = 0.5 + shift - linear @ (0.5, 0.5)
+    return matrix
+
+
+def _light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, gamma and colour cast by lookup; at times grey, at times blurred."""
+    if rng.random() < 0.7:
+        level = np.arange(256, dtype=np.float32) / 255
+        level = level ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.2))
+        level = (level - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5
+        cast = np.exp(rng.normal(0, 0.06, 3))
+        table = np.clip(level[:, None] * cast * 255, 0, 255).astype(np.uint8)
+        crop = cv2.LUT(crop, table.reshape(256, 1, 3))
+    if rng.random() < 0.1:
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if rng.random() < 0.15:
+        size = crop.shape[0]
+        small = max(12, int(size * rng.uniform(0.3, 0.8)))
+        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
+    return crop
+
+
+def _occlude(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random erasing (Zhong et al. 2020): a hand, a phone, a scarf."""
+    if rng.random() < 0.15:
+        size = crop.shape[0]
+        height, width = (size * rng.uniform(0.15, 0.45, 2)).astype(int)
+        y, x = int(rng.uniform(0, size - height)), int(rng.uniform(0, size - width))
+        crop[y : y + height, x : x + width] = rng.integers(0, 256, 3)
+    return crop
+
+
+def evaluation_crop(
+    image: np.ndarray, sample: Sample, rule: CropRule, size: int, framing: str = "landmarks"
+) -> np.ndarray:
+    """The crop that the runtime makes of this sample."""
+    matrix = framed(sample, image.shape, rule, framing)
+    return images.cut(image, matrix, size, rule.fill)

@@ -1,0 +1,227 @@
+"""The whole path of one recipe: data, train, onnx, quantize, calibrate, evaluate, card, ship.
+
+Each step is a function from files to files. A step whose output is newer than its inputs is
+skipped, so an interrupted build goes on where it stopped.
+
+    data/NAME/annotated.csv   labels, splits, boxes, landmarks     data/NAME-SPLIT/   pixels
+    RUN/weights.safetensors   RUN/fp32.onnx   RUN/int8.onnx        RUN/fp32/, RUN/int8/ as shipped
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from tqdm import tqdm
+
+from gender_edge import evaluation
+from gender_edge.classifier import Classifier
+from gender_edge.errors import DataError
+from gender_edge.evaluation import FRAMINGS
+from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
+from gender_edge.spec import CropRule, ModelSpec
+
+from . import card, graph, plots
+from .annotate import annotate
+from .architectures import Network
+from .calibrate import abstention_thresholds, fit_temperature
+from .data import Pack, pack, split_off
+from .quantize import calibration_crops, quantize
+from .recipe import Recipe, Source
+from .train import targets, train
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SHARE = 0.1  # carved from train where a set has no validation split of its own
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a build reads and writes.
+
+    Attributes:
+        data: folder of the labelled folders and lists that recipes name.
+        runs: run folders, and the prepared data below `data/`.
+        models: the shipped models and their registry.
+        detector: YuNet ONNX file; None where all lists have boxes already.
+        trunk: safetensors for recipes with `init = "trunk"`.
+    """
+
+    data: Path
+    runs: Path
+    models: Path
+    detector: Optional[Path] = None
+    trunk: Optional[Path] = None
+
+
+def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
+    """Run all steps; returns the names of the shipped models."""
+    run = places.runs / recipe.name
+    network = train_step(recipe, places, workers)
+    exported = onnx_step(recipe, network, run)
+    quantized = quantize_step(recipe, exported, places)
+    names = []
+    for precision, file in (("fp32", exported), ("int8", quantized)):
+        spec = describe(recipe, network, precision)
+        model = calibrate_step(recipe, file, spec, run / precision, places)
+        evaluate_step(recipe, model, places)
+    for precision in recipe.precisions:
+        card.write(run / precision, twin=run / "fp32")
+        names.append(ship(run / precision, places.models))
+    return names
+
+
+def annotated(name: str, places: Places) -> list[Sample]:
+    """One labelled set with faces found and, if it has none, a validation split carved out."""
+    target = places.runs / "data" / Path(name).stem / "annotated.csv"
+    if not target.exists():
+        samples = read_labelled(places.data / name)
+        if any(s.box is None and s.landmarks is None for s in samples):
+            if places.detector is None:
+                raise DataError(f"{name} has no boxes; name a YuNet ONNX file with --detector")
+            samples = annotate(samples, places.detector)
+            lost = sum(s.box is None for s in samples)
+            logger.info(
+                "%s: no face found in %d of %d pictures, used whole", name, lost, len(samples)
+            )
+        if {s.split for s in samples} == {None}:
+            samples = [replace(s, split="train") for s in samples]
+            samples = split_off(samples, "train", "test", VALIDATION_SHARE)
+        if not any(s.split == "val" for s in samples) and any(s.split == "train" for s in samples):
+            samples = split_off(samples, "train", "val", VALIDATION_SHARE)
+        write_csv(samples, target)
+    return read_labelled(target)
+
+
+def packed(source: Source, places: Places) -> Pack:
+    """The decoded pictures of one split of one set."""
+    samples = [s for s in annotated(source.list, places) if s.split == source.split]
+    if not samples:
+        raise DataError(f"{source.list} has no split {source.split!r}; see its annotated.csv")
+    return pack(samples, places.runs / "data" / f"{Path(source.list).stem}-{source.split}")
+
+
+def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
+    """Data and weights; see `export.train` for what lies in the run folder."""
+    packs = [packed(source, places) for source in recipe.train]
+    validation = {Path(s.list).stem: packed(s, places) for s in recipe.validate}
+    run = places.runs / recipe.name
+    return train(recipe, packs, validation, run, trunk=places.trunk, workers=workers)
+
+
+def _fresh(output: Path, *inputs: Path) -> bool:
+    made = output.stat().st_mtime if output.exists() else 0.0
+    return made > max(i.stat().st_mtime for i in inputs)
+
+
+def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
+    """RUN/fp32.onnx from the trained weights."""
+    target = run / "fp32.onnx"
+    if not _fresh(target, run / "weights.safetensors"):
+        graph.export(network, recipe.input_size, target)
+    return target
+
+
+def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
+    """RUN/int8.onnx, its ranges estimated on training crops."""
+    target = source.with_name("int8.onnx")
+    if not _fresh(target, source):
+        packs = [packed(s, places) for s in recipe.train]
+        crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
+        quantize(source, crops, target, recipe.calibration)
+    return target
+
+
+def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
+    """The spec of a file that is yet to be calibrated."""
+    parameters, macs = graph.cost(network, recipe.input_size)
+    return ModelSpec(
+        name=f"{recipe.name}_{precision}",
+        labels=(LABELS[0], LABELS[1]),
+        input_size=recipe.input_size,
+        precision=precision,
+        grayscale=recipe.grayscale,
+        crop=CropRule(),
+        parameters=parameters,
+        macs=macs,
+        trained_on=tuple(f"{Path(s.list).stem}:{s.split}" for s in recipe.train),
+        license=recipe.license,
+        revision=graph.revision(),
+    )
+
+
+def calibrate_step(
+    recipe: Recipe, source: Path, spec: ModelSpec, folder: Path, places: Places
+) -> Path:
+    """FOLDER/model.onnx: temperature and thresholds fitted on validation, through the runtime."""
+    target = folder / "model.onnx"
+    if _fresh(target, source):
+        return target
+    graph.write_spec(source, spec, target)
+    logits, truth = [], []
+    with Classifier(target) as classifier:
+        for part in recipe.validate:
+            samples = [s for s in annotated(part.list, places) if s.split == part.split]
+            for framing in FRAMINGS:
+                outcome = evaluation.classify(classifier, samples, framing=framing)
+                female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
+                # At temperature 1 the log-odds are the difference of the logits: all that counts.
+                log_odds = np.log(female) - np.log1p(-female)
+                logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
+                truth.append(targets(outcome.samples).numpy())
+    scores, labels = np.concatenate(logits), np.concatenate(truth)
+    temperature = fit_temperature(scores, labels)
+    limits = abstention_thresholds(scores, labels, temperature, recipe.abstain_error)
+    graph.write_spec(source, replace(spec, temperature=temperature, abstain_below=limits), target)
+    return target
+
+
+def evaluate_step(recipe: Recipe, model: Path, places: Places) -> Path:
+    """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`."""
+    target = model.with_name("evaluation.json")
+    if _fresh(target, model):
+        return target
+    sets: dict[str, Any] = {}
+    with Classifier(model) as classifier:
+        for part in recipe.test:
+            samples = [s for s in annotated(part.list, places) if s.split == part.split]
+            name = Path(part.list).stem
+            progress = partial(tqdm, desc=name, disable=None)
+            outcome = evaluation.classify(classifier, samples, progress=progress)
+            sets[name] = evaluation.report(outcome)
+            sets[name]["split"] = part.split
+            for framing in FRAMINGS[1:]:
+                other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
+                sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
+        spec, backend = asdict(classifier.spec), classifier.backend
+    plots.confusion(sets, model.with_name("confusion.png"))
+    content = {"spec": spec, "backend": backend, "sets": sets}
+    target.write_text(json.dumps(content, indent=1) + "\n")
+    return target
+
+
+def ship(folder: Path, models: Path) -> str:
+    """Copy a finished model into the registry's folder and note its checksum; returns its name."""
+    spec = json.loads((folder / "evaluation.json").read_text())["spec"]
+    name = str(spec["name"])
+    home = models / name
+    home.mkdir(parents=True, exist_ok=True)
+    for file in ("model.onnx", "evaluation.json", "card.md"):
+        shutil.copyfile(folder / file, home / file)
+    registry_file = models / "registry.json"
+    registry: dict[str, Any] = {"default": name, "models": {}}
+    if registry_file.exists():
+        registry = json.loads(registry_file.read_text())
+    content = (home / "model.onnx").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    registry["models"][name] = {"sha256": digest, "bytes": len(content)}
+    registry["models"] = dict(sorted(registry["models"].items()))
+    registry_file.write_text(json.dumps(registry, indent=1) + "\n")
+    return name

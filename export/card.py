@@ -1,0 +1,147 @@
+"""The model card, generated from a model's evaluation: no figure is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+INTENDED = """\
+## Intended use
+
+Aggregate statistics of apparent gender (counts, shares) from face crops on small devices, and
+research on such classifiers. The answer is what annotators of the training sets would say of a
+picture, as one of two labels. It is not a person's gender identity, and must not stand in for
+asking.
+
+## Not for
+
+Decisions about a person (access, price, hiring, policing, medicine); surveillance or search for
+individuals; inferring gender identity, sex or orientation; any use where an error harms the
+person shown. People whom two labels do not describe are always misdescribed by it.
+"""
+
+
+def write(folder: Path, twin: Optional[Path] = None) -> Path:
+    """Write card.md beside a model.
+
+    Args:
+        folder: holds evaluation.json.
+        twin: folder of the FP32 model of the same weights, for the cost of quantisation.
+    """
+    own = json.loads((folder / "evaluation.json").read_text())
+    parent = None
+    if twin is not None and twin != folder:
+        parent = json.loads((twin / "evaluation.json").read_text())
+    size = (folder / "model.onnx").stat().st_size
+    parts = [_head(own, size), INTENDED, _sets(own, parent), _groups(own), _calibration(own)]
+    target = folder / "card.md"
+    target.write_text("\n".join(parts))
+    return target
+
+
+def _head(own: dict[str, Any], size: int) -> str:
+    spec = own["spec"]
+    seen = "luminance (computed in the graph)" if spec["grayscale"] else spec["color_order"].upper()
+    return f"""\
+# {spec["name"]}
+
+Apparent gender of a face, binary labels ({", ".join(spec["labels"])}).
+
+| | |
+|---|---|
+| file | model.onnx, {size / 1e6:.2f} MB, {spec["precision"].upper()} |
+| input | uint8 (N, {spec["input_size"]}, {spec["input_size"]}, 3), BGR; the network sees {seen} |
+| cost of a face | {spec["macs"] / 1e6:.1f} M multiply-accumulates |
+| parameters | {spec["parameters"] / 1e6:.2f} M |
+| trained on | {", ".join(spec["trained_on"])} |
+| terms of the weights | {spec["license"]} |
+| made at revision | {spec["revision"]} |
+"""
+
+
+def _sets(own: dict[str, Any], parent: Optional[dict[str, Any]]) -> str:
+    lines = [
+        "## Accuracy",
+        "",
+        "Balanced accuracy in % with 95 % interval, measured through `Classifier`",
+        f"({own['backend']}) on each set's held-out split: faces aligned by landmarks, cut by box alone, and pictures",
+        "taken whole. LFW was never trained or tuned on, but shares celebrities with CelebA.",
+        "",
+        "| set | faces | aligned | box | whole | women right | men right |"
+        + (" FP32 twin |" if parent else ""),
+        "|---|---|---|---|---|---|---|" + ("---|" if parent else ""),
+    ]
+    for name, figures in own["sets"].items():
+        cells = [
+            _share(figures["balanced_accuracy"]),
+            _share(figures["balanced_accuracy_box"], interval=False),
+            _share(figures["balanced_accuracy_whole"], interval=False),
+            _share(figures["female_right"]),
+            _share(figures["male_right"]),
+        ]
+        if parent:
+            cells.append(_share(parent["sets"][name]["balanced_accuracy"], interval=False))
+        lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _groups(own: dict[str, Any]) -> str:
+    lines = [
+        "## Error by group",
+        "",
+        "Both directions of error, in % of the group's women and men; ages and ethnicities as the",
+        "data sets word them, estimates themselves. Groups that a set does not name are not here,",
+        "and few faces make wide intervals.",
+        "",
+        "| set | group | faces | balanced accuracy | women taken for men | men taken for women |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, figures in own["sets"].items():
+        for row in figures["groups"]:
+            cells = [
+                _share(row["balanced_accuracy"]),
+                _error(row["female_right"]),
+                _error(row["male_right"]),
+            ]
+            lines.append(
+                f"| {name} | {row['group']} | {row['faces']} | " + " | ".join(cells) + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _calibration(own: dict[str, Any]) -> str:
+    spec = own["spec"]
+    limits = ", ".join(
+        f"{label} below {value:.3f}" for label, value in spec["abstain_below"].items()
+    )
+    lines = [
+        "## Certainty",
+        "",
+        f"Logits are divided by {spec['temperature']:.3f}, fitted on validation data. The label",
+        f"is withheld where its probability is low: {limits}.",
+        "",
+        "| set | calibration error (ECE, points) | label given, % | right where given, % |",
+        "|---|---|---|---|",
+    ]
+    for name, figures in own["sets"].items():
+        lines.append(
+            f"| {name} | {100 * figures['ece']:.1f} | {100 * figures['coverage']:.1f} | "
+            f"{_share(figures['accuracy_decided'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _share(figure: dict[str, Any], interval: bool = True) -> str:
+    if figure["value"] is None:
+        return "-"
+    text = f"{100 * figure['value']:.1f}"
+    return f"{text} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})" if interval else text
+
+
+def _error(figure: dict[str, Any]) -> str:
+    """The complement of a share that was right."""
+    if figure["value"] is None:
+        return "-"
+    low, high = 100 * (1 - figure["high"]), 100 * (1 - figure["low"])
+    return f"{100 * (1 - figure['value']):.1f} ({low:.1f} to {high:.1f})"

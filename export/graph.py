@@ -1,0 +1,66 @@
+"""Torch network to ONNX file, and the metadata inside it."""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gender_edge.spec import METADATA_KEY, ModelSpec
+
+from .architectures import Network
+
+OPSET = 17  # the newest that TensorRT 8.6 parses
+INPUT, OUTPUT = "images", "logits"
+
+
+def export(network: Network, size: int, path: Path) -> None:
+    """Write the network as FP32 ONNX: uint8 NHWC of dynamic batch in, logits out, BatchNorm folded.
+
+    The TorchScript exporter is used on purpose: it folds BatchNorm and writes opset 17 itself,
+    while the newer one starts at 18 and converts down.
+    """
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network.eval().float(),
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
+        )
+
+
+def cost(network: Network, size: int) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one face."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        network.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+    parameters = sum(p.numel() for p in network.parameters())
+    return parameters, counter.get_total_flops() // 2
+
+
+def write_spec(source: Path, spec: ModelSpec, target: Path) -> None:
+    """Copy an ONNX file with the spec as its only metadata."""
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    onnx.checker.check_model(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, target)
+
+
+def revision() -> str:
+    """The git revision of this tree, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    folder = Path(__file__).parent
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"

@@ -1,0 +1,115 @@
+"""What makes a variant: one small TOML file in `export/recipes/`, read into a `Recipe`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Optional
+
+from gender_edge.errors import DataError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One part of the training data: a set, its split, and how often it is drawn.
+
+    Attributes:
+        list: name of a labelled folder or list below the data folder (`celeba_trainval.csv`).
+        split: which of its splits.
+        weight: how often a picture of it is drawn, against 1 for the others.
+    """
+
+    list: str
+    split: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a variant is made.
+
+    Attributes:
+        name: `arch[_gray]`; the shipped files add the precision.
+        architecture: a constructor in `export.architectures`, with its arguments in `arguments`.
+        grayscale: reduce the input to luminance in the graph.
+        input_size: side of the shipped network's input, in pixels.
+        sizes: side of the training crops, one entry an epoch.
+        init: where weights start: "random", "trunk" (the file given by --init), "imagenet", or
+            "run:NAME" for the final weights of another recipe's run.
+        frozen: how many leading convolutions keep their initial weights (transfer learning).
+        optimizer: "adamw", "adam" or "sgd".
+        teacher: a run whose logits are distilled into this one; None for labels alone.
+        distill_weight: share of the teacher's term in the loss, 0 to 1.
+        distill_temperature: softens both sides of that term (Hinton et al. 2015).
+        precisions: what is shipped.
+        calibration: "minmax", "entropy" or "percentile", the range estimate for INT8.
+        calibration_images: how many training crops it sees.
+        abstain_error: labels are withheld so that at most this share of the given ones is wrong.
+        license: of the weights.
+    """
+
+    name: str
+    architecture: str
+    arguments: Mapping[str, Any]
+    input_size: int
+    sizes: tuple[int, ...]
+    train: tuple[Source, ...]
+    validate: tuple[Source, ...]
+    test: tuple[Source, ...]
+    license: str
+    grayscale: bool = False
+    init: str = "random"
+    frozen: int = 0
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.03
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    teacher: Optional[str] = None
+    distill_weight: float = 0.5
+    distill_temperature: float = 2.0
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    calibration: str = "minmax"
+    calibration_images: int = 600
+    abstain_error: float = 0.02
+    seed: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """One entry of `sizes` is one epoch."""
+        return len(self.sizes)
+
+
+def load(name: str) -> Recipe:
+    """Read a recipe by name, or from a path to a TOML file.
+
+    Raises:
+        DataError: no such recipe, or an entry that means nothing.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        raise DataError(f"no recipe {name!r}; there are {known}, or give a path to a .toml file")
+    raw = tomllib.loads(path.read_text())
+    unknown = set(raw) - {f.name for f in fields(Recipe)}
+    if unknown:
+        raise DataError(f"{path}: unknown entries {sorted(unknown)}; see export/recipe.py")
+    for key in ("train", "validate", "test"):
+        raw[key] = tuple(Source(**entry) for entry in raw.get(key, ()))
+    for key in ("sizes", "precisions"):
+        if key in raw:
+            raw[key] = tuple(raw[key])
+    try:
+        return Recipe(**raw)
+    except TypeError as error:
+        raise DataError(f"{path}: {error}; see export/recipe.py") from error

@@ -1,0 +1,140 @@
+"""ONNX Runtime: the default on anything with a CPU, and on GPUs that have its CUDA provider."""
+
+from __future__ import annotations
+
+import logging
+from importlib import metadata
+from typing import Optional
+
+import numpy as np
+import onnxruntime
+
+from ..errors import BackendError, ModelError
+from ..spec import METADATA_KEY, ModelSpec
+
+logger = logging.getLogger("gender_edge")
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class OnnxBackend:
+    """One ONNX Runtime session. See `Backend` for its members."""
+
+    def __init__(
+        self, model: bytes, source: str, device: str = "auto", threads: Optional[int] = None
+    ) -> None:
+        """Open a model.
+
+        Args:
+            model: content of an ONNX file.
+            source: what to call it in errors.
+            device: "cpu", "cuda" (raises where it is not to be had) or "auto" (CUDA where ONNX
+                Runtime has it, else the CPU; `provider` says which).
+            threads: of the CPU provider; None leaves it to ONNX Runtime (all cores).
+
+        Raises:
+            ModelError: not an ONNX file, damaged, or not a model of this package.
+            BackendError: `device` cannot be had.
+        """
+        if device not in DEVICES:
+            raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+        self._session: Optional[onnxruntime.InferenceSession] = _open(
+            model, source, _providers(device), threads
+        )
+        self.provider = str(self._session.get_providers()[0])
+        if device != "cpu" and CUDA in _providers(device) and self.provider != CUDA:
+            _refuse_or_warn(device, source, self.provider)
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+        self.spec = _spec(self._session, source)
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """uint8 (N, S, S, 3) to logits float32 (N, 2); ONNX Runtime sessions are thread-safe."""
+        session = self._session
+        if session is None:
+            raise BackendError("this classifier was closed; open a new one")
+        try:
+            logits: np.ndarray = session.run(None, {self._input: batch})[0]
+        except Exception as error:  # ONNX Runtime's own classes have no common public base
+            raise BackendError(f"ONNX Runtime failed on {batch.shape}: {error}") from error
+        return logits
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _providers(device: str) -> list[str]:
+    available = onnxruntime.get_available_providers()
+    if device == "cpu" or (device == "auto" and CUDA not in available):
+        return [CPU]
+    if CUDA not in available:
+        raise BackendError(
+            f"device='cuda': this ONNX Runtime has {', '.join(available)} only; "
+            f"{_packages()}; pip install onnxruntime-gpu, or use device='cpu'"
+        )
+    return [CUDA, CPU]
+
+
+def _packages() -> str:
+    found = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
+    if len(found) == 2:
+        return (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "remove both first"
+        )
+    return f"installed: {', '.join(found) or 'neither onnxruntime nor onnxruntime-gpu by name'}"
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _refuse_or_warn(device: str, source: str, provider: str) -> None:
+    """A session may drop a provider that it was asked for and only log it (onnxruntime#23372)."""
+    message = (
+        f"{source}: CUDA was asked for and ONNX Runtime took {provider}; check the driver and the "
+        "CUDA libraries"
+    )
+    if device == "cuda":
+        raise BackendError(f"{message}, or use device='cpu'")
+    logger.warning(message)
+
+
+def _open(
+    model: bytes, source: str, providers: list[str], threads: Optional[int]
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about its own graph rewrites
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own classes have no common public base
+        raise ModelError(
+            f"{source}: ONNX Runtime cannot open it, it is damaged or not an ONNX model ({error}); "
+            "fetch or export it again"
+        ) from error
+
+
+def _spec(session: onnxruntime.InferenceSession, source: str) -> ModelSpec:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{source}: an ONNX model, but not one of gender_edge (no {METADATA_KEY!r} metadata); "
+            "export it with `python -m export build`"
+        )
+    spec = ModelSpec.from_json(text, source)
+    expected = [spec.input_size, spec.input_size, 3]
+    found = session.get_inputs()[0]
+    if found.type != "tensor(uint8)" or list(found.shape[1:]) != expected:
+        raise ModelError(
+            f"{source}: expected uint8 input (N, {expected}), found {found.type} {found.shape}; "
+            "export it again"
+        )
+    return spec

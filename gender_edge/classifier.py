@@ -1,0 +1,243 @@
+"""`Classifier`: a name or a path in, predictions out. Knows nothing of how a network is run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from . import images, zoo
+from .backends import Backend
+from .errors import ImageError
+from .spec import ModelSpec
+
+DEFAULT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Apparent gender of one face, as the binary labels of the training sets have it.
+
+    Attributes:
+        label: "female", "male", or None where the model abstains (`confidence` is below the
+            threshold that its metadata names).
+        female: calibrated probability of the label "female", 0 to 1.
+        confidence: probability of the likelier label, 0.5 to 1.
+    """
+
+    label: Optional[str]
+    female: float
+    confidence: float
+
+
+class Classifier:
+    """Classifies the apparent gender of faces. Safe to call from many threads.
+
+    Example:
+        >>> with Classifier() as classifier:
+        ...     for p in classifier(["a.jpg", crop_bgr, crop_bytes]):
+        ...         print(p.label, p.female, p.confidence)
+    """
+
+    def __init__(
+        self,
+        model: Optional[Union[str, os.PathLike[str]]] = None,
+        *,
+        device: str = "auto",
+        threads: Optional[int] = None,
+        batch_size: int = DEFAULT_BATCH,
+    ) -> None:
+        """Load a model and run it once, so that the first call is as fast as the others.
+
+        Args:
+            model: the name of a shipped model, or the path of a model file (anything with a
+                suffix or a slash is a path); None for the shipped default.
+            device: "cpu", "cuda", or "auto".
+            threads: for the CPU; None for all cores.
+            batch_size: most faces that are run at once; longer inputs are split.
+
+        Raises:
+            ModelError: the model is missing, damaged, or of another task.
+            BackendError: the device cannot be had.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        content, self.name = zoo.read(None if model is None else os.fspath(model))
+        self.batch_size = batch_size
+        self._backend = _open(content, self.name, device, threads)
+        spec = self._backend.spec
+        self._female = spec.labels.index("female")
+        self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
+        self._backend.run(np.zeros((1, spec.input_size, spec.input_size, 3), np.uint8))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says about itself."""
+        return self._backend.spec
+
+    @property
+    def backend(self) -> str:
+        """The engine and its version."""
+        return self._backend.name
+
+    @property
+    def provider(self) -> str:
+        """What the engine computes on, as it says itself."""
+        return self._backend.provider
+
+    def __repr__(self) -> str:
+        return (
+            f"Classifier({self.name!r}, backend={self.backend!r}, provider={self.provider!r}, "
+            f"precision={self.spec.precision!r})"
+        )
+
+    def __call__(
+        self, faces: Any, *, color: str = "bgr", errors: str = "raise"
+    ) -> list[Union[Prediction, ImageError]]:
+        """Classify face crops.
+
+        Args:
+            faces: one crop, a list or other iterable of them (of any sizes), or one uint8 array
+                (N, H, W, C). A crop is a path, the bytes of a file, a uint8 array of shape (H, W),
+                (H, W, 1), (H, W, 3) or (H, W, 4), or a PIL image. Its central square is used.
+            color: channel order of arrays, "bgr" (OpenCV's) or "rgb".
+            errors: "raise", or "return" to put the error of a bad image in its place.
+
+        Returns:
+            One `Prediction` a face, in order; also for a single crop.
+
+        Raises:
+            ImageError: an input is not a usable image (its number is in the message).
+        """
+        if errors not in ("raise", "return"):
+            raise ValueError(f"errors={errors!r}: expected 'raise' or 'return'")
+        results: list[Union[Prediction, ImageError]] = []
+        for chunk in _chunks(_items(faces), self.batch_size):
+            crops, failures = [], {}
+            for number, face in enumerate(chunk):
+                try:
+                    crops.append(self.crop(face, color=color))
+                except ImageError as error:
+                    if errors == "raise":
+                        raise type(error)(f"face {len(results) + number}: {error}") from error
+                    failures[number] = error
+            predictions = iter(self.predict(np.stack(crops)) if crops else [])
+            results += [failures.get(n) or next(predictions) for n in range(len(chunk))]
+        return results
+
+    def in_frame(
+        self,
+        frame: images.Image,
+        boxes: Optional[Sequence[Sequence[float]]] = None,
+        landmarks: Optional[Sequence[Any]] = None,
+        *,
+        color: str = "bgr",
+    ) -> list[Prediction]:
+        """Classify the faces of one frame, cut by the model's own crop rule.
+
+        Args:
+            frame: as a crop in `__call__`.
+            boxes: (N, 4) x, y, width, height in pixels, as a face detector gives them.
+            landmarks: (N, 5, 2) in pixels: the eye on the viewer's left, the other eye, nose tip,
+                mouth corners in the same order. Where given, faces are aligned by them.
+            color: channel order of an array frame.
+
+        Returns:
+            One `Prediction` a face, in order; none for no faces.
+
+        Raises:
+            ImageError: frame, boxes or landmarks are not usable, or differ in number.
+        """
+        pixels = images.load(frame, color)
+        given = [part for part in (boxes, landmarks) if part is not None]
+        if not given:
+            raise ImageError(
+                "in_frame needs boxes or landmarks; for a face crop call the classifier itself"
+            )
+        if len(given[0]) != len(given[-1]):
+            raise ImageError(
+                f"{len(given[0])} boxes but {len(given[-1])} sets of landmarks; give one each a face"
+            )
+        unknown = [None] * len(given[0])
+        faces = zip(
+            unknown if boxes is None else boxes, unknown if landmarks is None else landmarks
+        )
+        crops = [self.crop(pixels, box=box, landmarks=points) for box, points in faces]
+        return [
+            p for chunk in _chunks(crops, self.batch_size) for p in self.predict(np.stack(chunk))
+        ]
+
+    def crop(
+        self,
+        image: images.Image,
+        *,
+        box: Optional[Sequence[float]] = None,
+        landmarks: Optional[Any] = None,
+        color: str = "bgr",
+    ) -> np.ndarray:
+        """What the network sees of one face: uint8 (S, S, 3) in the model's colour order."""
+        pixels = images.load(image, color)
+        spec = self.spec
+        matrix = images.face_matrix(pixels.shape, spec.crop, box, landmarks)
+        crop = images.cut(pixels, matrix, spec.input_size, spec.crop.fill)
+        return crop if spec.color_order == "bgr" else crop[:, :, ::-1]
+
+    def predict(self, crops: np.ndarray) -> list[Prediction]:
+        """Run the network on what `crop` made: uint8 (N, S, S, 3) to N predictions, as one batch."""
+        size = self.spec.input_size
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
+            raise ImageError(
+                f"crops {crops.dtype} {crops.shape}: expected uint8 (N, {size}, {size}, 3); "
+                "make them with Classifier.crop"
+            )
+        logits = self._backend.run(np.ascontiguousarray(crops)) / self.spec.temperature
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = odds / odds.sum(1, keepdims=True)
+        return [self._prediction(row) for row in probabilities]
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        best = int(row.argmax())
+        confidence = float(row[best])
+        label = self.spec.labels[best] if confidence >= self._limits[best] else None
+        return Prediction(label, float(row[self._female]), confidence)
+
+    def close(self) -> None:
+        """Free the engine; the classifier cannot be used afterwards."""
+        self._backend.close()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open(content: bytes, source: str, device: str, threads: Optional[int]) -> Backend:
+    from .backends.onnx import OnnxBackend  # here: onnxruntime takes most of the import time
+
+    return OnnxBackend(content, source, device, threads)
+
+
+def _items(faces: Any) -> Iterable[Any]:
+    """A single crop becomes a list of one; a 4-D array is a batch already."""
+    if isinstance(faces, np.ndarray):
+        return faces if faces.ndim == 4 else [faces]
+    if isinstance(faces, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(
+        faces, "convert"
+    ):
+        return [faces]
+    if not isinstance(faces, Iterable):
+        raise ImageError(
+            f"cannot read faces from {type(faces).__name__}; give a crop or a list of crops"
+        )
+    return faces
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,219 @@
+"""The command line: `gender-edge classify | models | evaluate`. Prints; everything else returns."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from . import __version__, evaluation, zoo
+from .classifier import DEFAULT_BATCH, Classifier, Prediction
+from .errors import DataError, GenderEdgeError, ImageError
+from .labelled import IMAGE_SUFFIXES, read_labelled
+
+NOTE = "apparent gender, by the binary labels of the training sets; not identity"
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command line; returns the exit status.
+
+    0: done. 1: some pictures could not be read (each has its row). 2: nothing could be done.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except GenderEdgeError as error:
+        print(f"gender-edge: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader (head, less) has gone; that is its good right
+        sys.stderr.close()
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gender-edge", description=f"Classify faces: {NOTE}.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    verb = verbs.add_parser("classify", help="face crops to labels, a row a face")
+    verb.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
+    verb.add_argument("--json", action="store_true", help="a JSON object a line")
+    verb.add_argument(
+        "--box",
+        type=_box,
+        metavar="X,Y,W,H",
+        help="where the face is, in pixels; without it a picture is taken as a face crop",
+    )
+    _engine_options(verb)
+    verb.set_defaults(run=_classify)
+
+    verb = verbs.add_parser("models", help="what is shipped")
+    verb.add_argument("--json", action="store_true", help="a JSON object a line")
+    verb.set_defaults(run=_models)
+
+    verb = verbs.add_parser("evaluate", help="accuracy on labelled faces, by group")
+    verb.add_argument("data", help="labelled folder, or CSV with columns path,label")
+    verb.add_argument("--split", help="only this split of the data")
+    verb.add_argument(
+        "--crop",
+        choices=evaluation.FRAMINGS,
+        default=evaluation.FRAMINGS[0],
+        help="what to cut faces by, where a list has it (default: the best it has)",
+    )
+    verb.add_argument("--json", action="store_true", help="everything as one JSON object")
+    _engine_options(verb)
+    verb.set_defaults(run=_evaluate)
+    return parser
+
+
+def _engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="shipped name or file (default: the shipped default)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
+    parser.add_argument("--batch", type=_positive, default=DEFAULT_BATCH, help="faces run at once")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
+
+
+def _box(text: str) -> list[float]:
+    try:
+        values = [float(v) for v in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected X,Y,W,H")
+    return values
+
+
+def _open(arguments: argparse.Namespace) -> Classifier:
+    return Classifier(
+        arguments.model,
+        device=arguments.device,
+        threads=arguments.threads,
+        batch_size=arguments.batch,
+    )
+
+
+def _classify(arguments: argparse.Namespace) -> int:
+    paths = list(_pictures(arguments.inputs))
+    failed = 0
+    with _open(arguments) as classifier:
+        print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
+        for start in range(0, len(paths), classifier.batch_size):
+            batch = paths[start : start + classifier.batch_size]
+            for path, result in zip(batch, _results(classifier, batch, arguments.box)):
+                failed += isinstance(result, ImageError)
+                print(_row(path, result, arguments.json))
+    if failed:
+        print(f"gender-edge: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)
+    return 2 if failed == len(paths) else int(failed > 0)
+
+
+def _results(
+    classifier: Classifier, paths: list[str], box: Optional[list[float]]
+) -> Iterable[Prediction | ImageError]:
+    if box is None:
+        return classifier(paths, errors="return")
+    return [_in_frame(classifier, path, box) for path in paths]
+
+
+def _in_frame(classifier: Classifier, path: str, box: list[float]) -> Prediction | ImageError:
+    try:
+        return classifier.in_frame(path, [box])[0]
+    except ImageError as error:
+        return error
+
+
+def _pictures(inputs: Iterable[str]) -> Iterator[str]:
+    """Files as they are named (their errors become rows); folders and globs by image suffix."""
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            found = [str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        elif glob.has_magic(text) and not path.exists():
+            matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
+            found = [p for p in sorted(matches) if Path(p).is_file()]
+        else:
+            found = [text]
+        if not found:
+            raise DataError(f"{text}: no pictures there ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        yield from found
+
+
+def _row(path: str, result: Prediction | ImageError, as_json: bool) -> str:
+    if isinstance(result, ImageError):
+        row: dict[str, Any] = {"path": path, "error": str(result)}
+        return json.dumps(row) if as_json else f"{path}\terror\t{result}"
+    if as_json:
+        row = {"path": path, "label": result.label}
+        row |= {"female": round(result.female, 5), "confidence": round(result.confidence, 5)}
+        return json.dumps(row)
+    label = result.label or "abstained"
+    return f"{path}\t{label}\tfemale {result.female:.3f}\tconfidence {result.confidence:.3f}"
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    entries = [zoo.entry(name) for name in zoo.names()]
+    if arguments.json:
+        for e in entries:
+            print(
+                json.dumps({"name": e.name, "sha256": e.sha256, "bytes": e.bytes, **e.evaluation})
+            )
+        return 0
+    width = max(len(e.name) for e in entries)
+    print(f"{'model':{width}}      MB  input        MMACs  accuracy  licence of the weights")
+    for e in entries:
+        spec = e.evaluation["spec"]
+        side = f"{spec['input_size']}x{spec['input_size']} {'grey' if spec['grayscale'] else 'RGB'}"
+        mark = " (default)" if e.name == zoo.default() else ""
+        print(
+            f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:11} {spec['macs'] / 1e6:6.0f}   "
+            f"{100 * e.accuracy:5.1f} %  {spec['license']}{mark}"
+        )
+    print(f"accuracy: mean balanced accuracy on the test sets, recorded; {NOTE}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    samples = read_labelled(arguments.data, arguments.split)
+    with _open(arguments) as classifier:
+        outcome = evaluation.classify(classifier, samples, framing=arguments.crop)
+        about = repr(classifier)
+    figures = evaluation.report(outcome)
+    if arguments.json:
+        print(json.dumps({"classifier": about, "data": arguments.data, **figures}))
+    else:
+        print(f"# {about}; {NOTE}")
+        print(format_report(figures))
+    for name, reason in outcome.failures:
+        print(f"gender-edge: {name}: {reason}", file=sys.stderr)
+    return int(bool(outcome.failures))
+
+
+def format_report(figures: dict[str, Any]) -> str:
+    """An evaluation for people: one line a group, per cent with 95 % intervals."""
+    lines = [f"{'':24} {'faces':>6}  {'balanced':>20}  {'women right':>20}  {'men right':>20}"]
+    for row in [{"group": "all", **figures}, *figures["groups"]]:
+        cells = [_share(row[key]) for key in ("balanced_accuracy", "female_right", "male_right")]
+        lines.append(f"{row['group']:24} {row['faces']:6}  " + "  ".join(f"{c:>20}" for c in cells))
+    decided = _share(figures["accuracy_decided"])
+    lines.append(
+        f"calibration error {100 * figures['ece']:.1f} points; a label given for "
+        f"{100 * figures['coverage']:.1f} % of faces, right in {decided}"
+    )
+    return "\n".join(lines)
+
+
+def _share(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "none"
+    return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"

@@ -1,0 +1,21 @@
+"""Every error that this package raises on purpose. Each message ends with what to do next."""
+
+
+class GenderEdgeError(Exception):
+    """Base class: catch this to catch everything that gender_edge raises on purpose."""
+
+
+class ImageError(GenderEdgeError, ValueError):
+    """An input is not an image that can be classified (missing, damaged, wrong shape or dtype)."""
+
+
+class ModelError(GenderEdgeError):
+    """A model file is missing, damaged, fails its checksum, or is not of this package."""
+
+
+class DataError(GenderEdgeError, ValueError):
+    """A labelled folder or list cannot be read."""
+
+
+class BackendError(GenderEdgeError, RuntimeError):
+    """An inference engine cannot be opened, or failed while running."""

@@ -1,0 +1,232 @@
+"""From anything a user holds to the square uint8 pixels that a network reads: the only place.
+
+The runtime and the workshop both cut faces here, so a network is trained on exactly what it will
+be given. Normalisation, layout and grey conversion are not here: they are inside the graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import cv2
+import numpy as np
+
+from .errors import ImageError
+from .spec import CropRule
+
+Image = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray, Any]
+
+MAX_SIDE = 16_384  # px; larger pictures are not faces, and cost a gigabyte to decode
+CHANNELS = {"bgr": None, "rgb": cv2.COLOR_RGB2BGR}
+CHANNELS_WITH_ALPHA = {"bgr": cv2.COLOR_BGRA2BGR, "rgb": cv2.COLOR_RGBA2BGR}
+
+
+def load(image: Image, color: str = "bgr") -> np.ndarray:
+    """Any supported image as a BGR array.
+
+    Args:
+        image: a path, the bytes of an encoded file, a uint8 array of shape (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), or a PIL image.
+        color: channel order of arrays, "bgr" (OpenCV's, the default) or "rgb". Files, bytes and
+            PIL images say their own.
+
+    Returns:
+        uint8 array of shape (H, W, 3), BGR.
+
+    Raises:
+        ImageError: with what was wrong and what to do.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return decode(_read(os.fspath(image)), name=os.fspath(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode(bytes(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image, color)
+    if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
+        if min(image.size) == 0 or max(image.size) > MAX_SIDE:
+            raise ImageError(
+                f"PIL image of size {image.size}: expected 1 to {MAX_SIDE} pixels a side"
+            )
+        return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+    raise ImageError(
+        f"cannot read an image from {type(image).__name__}; give a path, the bytes of a file, a "
+        "uint8 array or a PIL image"
+    )
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
+    """Decode a file's bytes into uint8 (H, W, 3) BGR, turned upright by its EXIF orientation.
+
+    Raises:
+        ImageError: empty, damaged, cut short, not an image, or larger than `MAX_SIDE`.
+    """
+    if not data:
+        raise ImageError(f"{name}: zero bytes; the file is empty, fetch it again")
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-1024:]:
+        # libjpeg fills what is missing with grey and says nothing; half a face is not a face.
+        raise ImageError(f"{name}: JPEG without its end marker; it is truncated, fetch it again")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name}: too large or damaged to decode ({error.err})") from error
+    if pixels is None:
+        raise ImageError(
+            f"{name}: not an image that OpenCV can decode; expected JPEG, PNG, WebP, BMP or TIFF"
+        )
+    return _check_side(pixels, name)
+
+
+def _from_array(array: np.ndarray, color: str) -> np.ndarray:
+    if color not in CHANNELS:
+        raise ImageError(f"color={color!r}: expected 'bgr' or 'rgb'")
+    if array.dtype != np.uint8:
+        note = " with NaN or infinite values" if _has_non_finite(array) else ""
+        raise ImageError(
+            f"array of dtype {array.dtype}{note}: expected uint8, 0 to 255; for floats in 0 "
+            "to 1 use (image * 255).round().astype('uint8')"
+        )
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ImageError(
+            f"array of shape {array.shape}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+    if 0 in array.shape:
+        raise ImageError(f"array of shape {array.shape} has no pixels; check the crop's bounds")
+    _check_side(array, "array")
+    channels = array.shape[2]
+    array = np.ascontiguousarray(array)
+    if channels == 1:
+        return cv2.cvtColor(array, cv2.COLOR_GRAY2BGR)
+    conversion = (CHANNELS_WITH_ALPHA if channels == 4 else CHANNELS)[color]
+    return array if conversion is None else cv2.cvtColor(array, conversion)
+
+
+def _has_non_finite(array: np.ndarray) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all())
+
+
+def _check_side(pixels: np.ndarray, name: str) -> np.ndarray:
+    if max(pixels.shape[:2]) > MAX_SIDE:
+        raise ImageError(
+            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, more than {MAX_SIDE} a side; crop "
+            "the face or shrink the picture first"
+        )
+    return pixels
+
+
+# A crop is a 2x3 matrix from picture coordinates (pixels) to the unit square of the crop.
+
+
+def aligned_matrix(landmarks: np.ndarray, rule: CropRule) -> np.ndarray:
+    """Least-squares similarity that brings five landmarks to the rule's positions (Umeyama 1991).
+
+    Args:
+        landmarks: (5, 2) x, y in pixels, in the order that `CropRule` describes.
+
+    Raises:
+        ImageError: the points coincide or are not finite.
+    """
+    points = np.asarray(landmarks, np.float64)
+    target = np.asarray(rule.landmarks, np.float64)
+    if points.shape != target.shape or not np.isfinite(points).all():
+        raise ImageError(f"landmarks of shape {points.shape}: expected five finite points, (5, 2)")
+    centre, target_centre = points.mean(0), target.mean(0)
+    source, goal = points - centre, target - target_centre
+    spread = (source**2).sum()
+    if spread < 1e-6:
+        raise ImageError("all landmarks coincide; check the detector, or give the box alone")
+    # In two dimensions a similarity is one complex factor: z -> f z, f = <goal, z> / <z, z>.
+    real = (source * goal).sum() / spread
+    imaginary = (source[:, 0] * goal[:, 1] - source[:, 1] * goal[:, 0]).sum() / spread
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([linear, target_centre - linear @ centre])
+
+
+def box_matrix(box: Sequence[float], rule: CropRule) -> np.ndarray:
+    """Upright square around a detector's box (x, y, width, height in pixels).
+
+    Raises:
+        ImageError: the box is empty or not finite.
+    """
+    values = np.asarray(box, np.float64)
+    if values.shape != (4,) or not np.isfinite(values).all() or min(values[2:]) <= 0:
+        raise ImageError(f"box {box}: expected finite x, y, width, height with a positive size")
+    x, y, width, height = values
+    return _square_matrix(x + width / 2, y + height / 2, rule.box_margin * max(width, height))
+
+
+def whole_matrix(shape: Sequence[int]) -> np.ndarray:
+    """The picture is a face crop already: its central square."""
+    height, width = shape[:2]
+    return _square_matrix(width / 2, height / 2, min(width, height))
+
+
+def _square_matrix(centre_x: float, centre_y: float, side: float) -> np.ndarray:
+    return np.array([[1 / side, 0, 0.5 - centre_x / side], [0, 1 / side, 0.5 - centre_y / side]])
+
+
+def face_matrix(
+    shape: Sequence[int],
+    rule: CropRule,
+    box: Optional[Sequence[float]] = None,
+    landmarks: Optional[np.ndarray] = None,
+) -> np.ndarray:
+    """The best crop that what is known allows: landmarks, else a box, else the whole picture."""
+    if landmarks is not None:
+        return aligned_matrix(landmarks, rule)
+    return whole_matrix(shape) if box is None else box_matrix(box, rule)
+
+
+def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarray:
+    """Resample one face into a (size, size, 3) uint8 square.
+
+    Shrinking by two or more first averages whole pixels over the face's surroundings, because a
+    bilinear warp alone would alias a large face.
+
+    Args:
+        image: uint8 (H, W, 3).
+        matrix: (2, 3) from pixels of `image` to the unit square.
+    """
+    shrink = int(1 / (size * max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9)))
+    if shrink >= 2:
+        image, matrix = _shrunk(image, matrix, shrink)
+    # OpenCV places pixel centres at integers; the matrix speaks of edges, hence the half pixels.
+    pixels = matrix * size
+    pixels[:, 2] += pixels[:, :2].sum(1) * 0.5 - 0.5
+    return cv2.warpAffine(
+        image,
+        pixels,
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(fill, fill, fill),
+    )
+
+
+def _shrunk(image: np.ndarray, matrix: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a picture that a crop touches, averaged over factor x factor pixels."""
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]]) @ inverse.T
+    height, width = image.shape[:2]
+    low = np.clip(np.floor(corners.min(0)) - factor, 0, (width - 1, height - 1)).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + factor, low + 1, (width, height)).astype(int)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    out_w, out_h = max(1, part.shape[1] // factor), max(1, part.shape[0] // factor)
+    scale = np.array([part.shape[1] / out_w, part.shape[0] / out_h])
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ low
+    moved[:, :2] *= scale
+    return cv2.resize(part, (out_w, out_h), interpolation=cv2.INTER_AREA), moved

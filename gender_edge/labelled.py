@@ -1,0 +1,273 @@
+"""Readers of labelled face collections: anything with a picture and one of two labels.
+
+A reader turns a folder or list into `Sample`s and opens no picture. Nothing is split or cleaned
+here: that is the workshop's.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Callable, Optional
+
+import numpy as np
+
+from .errors import DataError
+
+LABELS = ("female", "male")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_SPELLINGS = {
+    **dict.fromkeys(("female", "f", "woman", "women", "girl", "girls", "females"), "female"),
+    **dict.fromkeys(("male", "m", "man", "men", "boy", "boys", "males"), "male"),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture, not yet opened.
+
+    Attributes:
+        path: the image file, or the ZIP file that holds it.
+        member: name inside that ZIP file, or None.
+        label: "female" or "male", the binary label of the data set.
+        split: "train", "val", "test" or another word of the data set; None where it has none.
+        identity: who is shown, where the data set says.
+        age: years, where the data set says.
+        ethnicity: as the data set words it.
+        box: face box x, y, width, height in pixels, where known.
+        landmarks: five points (x, y) in pixels, where known.
+    """
+
+    path: Path
+    label: str
+    member: Optional[str] = None
+    split: Optional[str] = None
+    identity: Optional[str] = None
+    age: Optional[float] = None
+    ethnicity: Optional[str] = None
+    box: Optional[tuple[float, ...]] = None
+    landmarks: Optional[tuple[tuple[float, float], ...]] = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"{self.path.name}/{self.member}" if self.member else str(self.path)
+
+    def read(self) -> bytes:
+        """The encoded bytes of the picture.
+
+        Raises:
+            DataError: the file or the ZIP member is not there.
+        """
+        try:
+            if self.member is None:
+                return self.path.read_bytes()
+            return _archive(self.path).read(self.member)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.name}: cannot be read ({error}); check the list") from error
+
+    def landmark_array(self) -> Optional[np.ndarray]:
+        """Landmarks as float64 (5, 2), or None."""
+        return None if self.landmarks is None else np.asarray(self.landmarks, np.float64)
+
+
+@lru_cache(maxsize=16)
+def _archive(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def parse_label(text: str, source: object) -> str:
+    """'female' or 'male' from the usual spellings.
+
+    Digits are refused: 1 is male in half of all lists and female in the other half.
+    """
+    label = _SPELLINGS.get(text.strip().lower())
+    if label is None:
+        raise DataError(
+            f"{source}: label {text!r}; expected one of {', '.join(sorted(_SPELLINGS))}"
+        )
+    return label
+
+
+def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sample]:
+    """Read a labelled folder or list, recognising its form.
+
+    Forms: a CSV with columns path (or file, with an optional zip) and label (or gender); a folder
+    with a folder a class; UTKFace's file names; CelebA's `list_attr_celeba.txt`; LFW's folder a
+    person with `male_names.txt` and `female_names.txt`.
+
+    Args:
+        split: keep only this split.
+
+    Raises:
+        DataError: nothing readable there, with the forms that would be.
+    """
+    path = Path(source)
+    reader = _reader_of(path)
+    samples = [s for s in reader(path) if split is None or s.split == split]
+    if not samples:
+        wanted = f" of split {split!r}" if split else ""
+        raise DataError(f"{path}: no labelled pictures{wanted}; check the folder or the list")
+    return samples
+
+
+def _reader_of(path: Path) -> Callable[[Path], Iterator[Sample]]:
+    if path.is_file():
+        return read_csv
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; check the path")
+    if (path / "list_attr_celeba.txt").exists():
+        return read_celeba
+    if (path / "male_names.txt").exists() and (path / "female_names.txt").exists():
+        return read_lfw
+    folders = [p for p in path.rglob("*") if p.is_dir() and p.name.lower() in _SPELLINGS]
+    if folders:
+        return read_folders
+    if any(_UTKFACE.match(p.name) for p in path.iterdir()):
+        return read_utkface
+    raise DataError(
+        f"{path}: not a labelled folder; expected folders named female/ and male/, UTKFace file "
+        "names, CelebA's list_attr_celeba.txt, LFW's male_names.txt and female_names.txt, or a CSV "
+        "file with columns path,label"
+    )
+
+
+def read_csv(path: Path) -> Iterator[Sample]:
+    """A list with columns path|file and label|gender; optional zip, split, identity, age, race,
+    box ("x y w h") and landmarks (ten numbers). Paths are relative to the list.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = set(reader.fieldnames or ())
+        path_column = next((c for c in ("path", "file") if c in columns), None)
+        label_column = next((c for c in ("label", "gender") if c in columns), None)
+        if path_column is None or label_column is None:
+            raise DataError(
+                f"{path}: columns {sorted(columns)}; expected path (or file) and label (or gender)"
+            )
+        for number, row in enumerate(reader, start=2):
+            archive = row.get("zip")
+            picture = row[path_column]
+            yield Sample(
+                path=path.parent / (archive or picture),
+                member=picture if archive else None,
+                label=parse_label(row[label_column] or "", f"{path}:{number}"),
+                split=row.get("split") or None,
+                identity=row.get("identity") or None,
+                age=float(row["age"]) if row.get("age") else None,
+                ethnicity=row.get("race") or row.get("ethnicity") or None,
+                box=_numbers(row.get("box"), 4, f"{path}:{number}"),
+                landmarks=_points(row.get("landmarks"), f"{path}:{number}"),
+            )
+
+
+def _numbers(text: Optional[str], count: int, where: str) -> Optional[tuple[float, ...]]:
+    if not text:
+        return None
+    try:
+        values = tuple(float(v) for v in text.split())
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise DataError(f"{where}: {text!r}; expected {count} numbers separated by spaces")
+    return values
+
+
+def _points(text: Optional[str], where: str) -> Optional[tuple[tuple[float, float], ...]]:
+    values = _numbers(text, 10, where)
+    return None if values is None else tuple(zip(values[::2], values[1::2]))
+
+
+def write_csv(samples: list[Sample], path: Path) -> None:
+    """Write a list that `read_csv` reads back to the same samples (paths made absolute)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["zip", "path", "label", "split", "identity", "age", "race", "box", "landmarks"]
+        )
+        for s in samples:
+            where = str(s.path.resolve())
+            points = " ".join(f"{v:.2f}" for point in s.landmarks or () for v in point)
+            box = " ".join(f"{v:.2f}" for v in s.box or ())
+            location = (where, s.member) if s.member else ("", where)
+            age = "" if s.age is None else f"{s.age:g}"
+            writer.writerow(
+                [*location, s.label, s.split, s.identity, age, s.ethnicity, box, points]
+            )
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def read_folders(path: Path) -> Iterator[Sample]:
+    """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts."""
+    for image in _images(path):
+        parts = [p.lower() for p in image.relative_to(path).parts[:-1]]
+        label = next((_SPELLINGS[p] for p in reversed(parts) if p in _SPELLINGS), None)
+        if label is not None:
+            split = next((p for p in parts if p in ("train", "val", "test")), None)
+            yield Sample(path=image, label=label, split=split)
+
+
+_UTKFACE = re.compile(r"(\d{1,3})_([01])_([0-4])_.*\.(jpe?g|png|webp)$", re.IGNORECASE)
+_UTKFACE_ETHNICITY = ("White", "Black", "Asian", "Indian", "Other")
+
+
+def read_utkface(path: Path) -> Iterator[Sample]:
+    """UTKFace: age_gender_ethnicity_date.jpg with gender 0 male, 1 female."""
+    for image in _images(path):
+        match = _UTKFACE.match(image.name)
+        if match:
+            age, gender, ethnicity = match.group(1), match.group(2), match.group(3)
+            yield Sample(
+                path=image,
+                label="male" if gender == "0" else "female",
+                age=float(age),
+                ethnicity=_UTKFACE_ETHNICITY[int(ethnicity)],
+            )
+
+
+def read_celeba(path: Path) -> Iterator[Sample]:
+    """CelebA: list_attr_celeba.txt (column Male, 1 or -1), with list_eval_partition.txt,
+    identity_CelebA.txt and list_landmarks_align_celeba.txt where they are there.
+    """
+    attributes = (path / "list_attr_celeba.txt").read_text().splitlines()
+    male = attributes[1].split().index("Male") + 1
+    partition = _celeba_table(path / "list_eval_partition.txt")
+    identity = _celeba_table(path / "identity_CelebA.txt")
+    landmarks = _celeba_table(path / "list_landmarks_align_celeba.txt")
+    folder = path / "img_align_celeba"
+    folder = folder if folder.is_dir() else path
+    for line in attributes[2:]:
+        columns = line.split()
+        name = columns[0]
+        points = [float(v) for v in landmarks.get(name, ())]
+        yield Sample(
+            path=folder / name,
+            label="male" if columns[male] == "1" else "female",
+            split={"0": "train", "1": "val", "2": "test"}.get("".join(partition.get(name, ()))),
+            identity="".join(identity.get(name, ())) or None,
+            landmarks=tuple(zip(points[::2], points[1::2])) if len(points) == 10 else None,
+        )
+
+
+def _celeba_table(path: Path) -> dict[str, list[str]]:
+    if not path.exists():
+        return {}
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0]: row[1:] for row in rows if len(row) > 1 and row[0].endswith(".jpg")}
+
+
+def read_lfw(path: Path) -> Iterator[Sample]:
+    """LFW: a folder a person, and male_names.txt and female_names.txt listing image names."""
+    for label in LABELS:
+        for name in (path / f"{label}_names.txt").read_text().split():
+            person = re.sub(r"_\d+\.\w+$", "", name)
+            yield Sample(path=path / person / name, label=label, identity=person)

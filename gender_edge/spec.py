@@ -1,0 +1,125 @@
+"""What a model says about itself: the metadata that travels inside every ONNX file.
+
+Nothing here is guessed from shapes or node names. The workshop writes a `ModelSpec` into the
+file's `metadata_props`; the runtime reads it back and refuses a file that has none. This module
+knows nothing about images or engines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from .errors import ModelError
+
+TASK = "apparent-gender"
+METADATA_KEY = "gender_edge"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How a face becomes the square that a network sees. All lengths are in units of its side.
+
+    Attributes:
+        landmarks: where the five points (the eye on the viewer's left, the other eye, nose tip,
+            mouth corners in the same order) of an upright face come to lie, x right, y down.
+        box_margin: side of the square, as a multiple of the longer side of a detector's box,
+            when there are no landmarks. The square is centred on the box and not rotated.
+        fill: grey level (0 to 255) of what lies outside the picture.
+    """
+
+    landmarks: tuple[tuple[float, float], ...] = (
+        (0.350, 0.420),
+        (0.650, 0.420),
+        (0.500, 0.600),
+        (0.370, 0.745),
+        (0.630, 0.745),
+    )
+    box_margin: float = 1.17
+    fill: int = 127
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the runtime needs to know of a network, and a user about its origin.
+
+    Attributes:
+        name: `arch[_gray][_pNN]_precision`, the one string that names the model everywhere.
+        labels: names of the two classes, in the order of the network's logits.
+        input_size: side of the square uint8 NHWC input, in pixels.
+        color_order: order of the three input channels, "bgr" or "rgb".
+        grayscale: whether the graph reduces the input to luminance first.
+        crop: how a face becomes that square.
+        temperature: logits are divided by this before the softmax (Guo et al. 2017), fitted on
+            validation data.
+        abstain_below: no label is given where P(label) is below this, by class.
+        precision: "fp32", "fp16" or "int8".
+        parameters, macs: counted for one face, on the network before quantisation.
+        trained_on: data sets and splits that the weights have seen.
+        license: terms of the weights.
+        revision: git revision of the workshop that made the file.
+    """
+
+    name: str
+    labels: tuple[str, str]
+    input_size: int
+    precision: str
+    color_order: str = "bgr"
+    grayscale: bool = False
+    crop: CropRule = field(default_factory=CropRule)
+    temperature: float = 1.0
+    abstain_below: Mapping[str, float] = field(default_factory=dict)
+    parameters: int = 0
+    macs: int = 0
+    trained_on: tuple[str, ...] = ()
+    license: str = ""
+    revision: str = ""
+
+    def to_json(self) -> str:
+        """The JSON text that goes into `metadata_props`."""
+        return json.dumps({"task": TASK, "format": FORMAT_VERSION, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelSpec:
+        """Read what `to_json` wrote; `source` names the file in errors.
+
+        Raises:
+            ModelError: the text is not this package's, or of a format it does not know.
+        """
+        try:
+            raw = json.loads(text)
+            task, version = raw.pop("task"), raw.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ModelError(
+                f"{source}: its metadata is not readable ({error}); export the model again with "
+                "`python -m export build`"
+            ) from error
+        if task != TASK or version != FORMAT_VERSION:
+            raise ModelError(
+                f"{source}: expected task {TASK!r} in format {FORMAT_VERSION}, found {task!r} in "
+                f"format {version!r}; use a model exported for this version of gender_edge"
+            )
+        return cls._from_dict(raw, source)
+
+    @classmethod
+    def _from_dict(cls, raw: dict[str, Any], source: str) -> ModelSpec:
+        unknown = set(raw) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ModelError(
+                f"{source}: metadata has unknown entries {sorted(unknown)}; the file was made by a "
+                "newer gender_edge: upgrade this one"
+            )
+        try:
+            crop = raw.pop("crop")
+            crop["landmarks"] = tuple((float(x), float(y)) for x, y in crop["landmarks"])
+            first, second = raw.pop("labels")
+            raw["trained_on"] = tuple(raw.get("trained_on", ()))
+            return cls(labels=(first, second), crop=CropRule(**crop), **raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{source}: metadata is incomplete ({error}); export the model again with "
+                "`python -m export build`"
+            ) from error

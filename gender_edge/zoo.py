@@ -1,0 +1,122 @@
+"""The shipped models: names to files, checksums and what was recorded when they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Optional
+
+from .errors import ModelError
+
+REGISTRY = "registry.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One shipped model.
+
+    Attributes:
+        path: its ONNX file.
+        sha256: of that file, as the registry has it.
+        bytes: its size.
+        evaluation: what `evaluation.json` beside it holds: spec and test results by set.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    bytes: int
+    evaluation: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the test sets of the recorded balanced accuracy, 0 to 1."""
+        sets = self.evaluation["sets"].values()
+        return float(sum(s["balanced_accuracy"]["value"] for s in sets) / len(sets))
+
+
+def folder() -> Path:
+    """Where the models lie: inside the installed package, or beside it in a source tree."""
+    inside = Path(__file__).parent / "models"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "models"
+
+
+@lru_cache(maxsize=1)
+def _registry() -> dict[str, Any]:
+    path = folder() / REGISTRY
+    try:
+        registry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: the list of shipped models cannot be read ({error}); install gender_edge "
+            "again"
+        ) from error
+    return registry
+
+
+def names() -> list[str]:
+    """Names of all shipped models, as in the registry."""
+    return list(_registry()["models"])
+
+
+def default() -> str:
+    """The model that `Classifier()` opens."""
+    return str(_registry()["default"])
+
+
+def entry(name: str) -> Entry:
+    """A shipped model by name.
+
+    Raises:
+        ModelError: there is none of that name.
+    """
+    record = _registry()["models"].get(name)
+    if record is None:
+        raise ModelError(
+            f"no shipped model {name!r}; there are {', '.join(names())}, or give the path of a file"
+        )
+    home = folder() / name
+    return Entry(
+        name=name,
+        path=home / "model.onnx",
+        sha256=record["sha256"],
+        bytes=record["bytes"],
+        evaluation=json.loads((home / "evaluation.json").read_text(encoding="utf-8")),
+    )
+
+
+def read(model: Optional[str | Path]) -> tuple[bytes, str]:
+    """Content of a model and what to call it, given a shipped name, a path, or None (default).
+
+    Raises:
+        ModelError: not found, unreadable, or a shipped file whose checksum does not fit.
+    """
+    if model is None:
+        model = default()
+    text = str(model)
+    if Path(text).suffix or "/" in text:
+        return _content(Path(text)), text
+    shipped = entry(text)
+    content = _content(shipped.path)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != shipped.sha256:
+        raise ModelError(
+            f"{shipped.path}: sha256 {digest}, expected {shipped.sha256}; the file is damaged or "
+            "was changed: install gender_edge again"
+        )
+    return content, text
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: no such model file; shipped names are {', '.join(names())}"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
