@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 # Runtime only, no torch: install, classify a real photograph, time every shipped variant.
 demo: $(VENV)/.runtime
 	@$(BIN)/pip install -q --no-deps scikit-image
-	@echo "Eileen Collins, by NASA (public domain), face at 166,68,114,146:"
-	@$(BIN)/gender-edge classify --box 166,68,114,146 \
+	@echo "Eileen Collins, by NASA (public domain), face at 178,63,90,113:"
+	@$(BIN)/gender-edge classify --box 178,63,90,113 \
 	  "$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("skimage").submodule_search_locations[0])')/data/astronaut.png"
 	@$(BIN)/gender-edge models
 	@$(BIN)/python benchmarks/run.py --quick

@@ -67,15 +67,13 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     network = train_step(recipe, places, workers)
     exported = onnx_step(recipe, network, run)
     quantized = quantize_step(recipe, exported, places)
-    names = []
+    twin = None
     for precision, file in (("fp32", exported), ("int8", quantized)):
         spec = describe(recipe, network, precision)
         model = calibrate_step(recipe, file, spec, run / precision, places)
-        evaluate_step(recipe, model, places)
-    for precision in recipe.precisions:
-        card.write(run / precision, twin=run / "fp32")
-        names.append(ship(run / precision, places.models))
-    return names
+        twin = evaluate_step(recipe, model, places, twin)
+        card.write(model.parent)
+    return [ship(run / precision, places.models) for precision in recipe.precisions]
 
 
 def annotated(name: str, places: Places) -> list[Sample]:
@@ -183,8 +181,12 @@ def calibrate_step(
     return target
 
 
-def evaluate_step(recipe: Recipe, model: Path, places: Places) -> Path:
-    """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`."""
+def evaluate_step(recipe: Recipe, model: Path, places: Places, twin: Optional[Path] = None) -> Path:
+    """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`.
+
+    Args:
+        twin: evaluation.json of the same weights before quantisation, noted beside the figures.
+    """
     target = model.with_name("evaluation.json")
     if _fresh(target, model):
         return target
@@ -203,6 +205,12 @@ def evaluate_step(recipe: Recipe, model: Path, places: Places) -> Path:
         spec, backend = asdict(classifier.spec), classifier.backend
     plots.confusion(sets, model.with_name("confusion.png"))
     content = {"spec": spec, "backend": backend, "sets": sets}
+    if twin is not None:
+        before = json.loads(twin.read_text())
+        content["twin"] = {
+            "name": before["spec"]["name"],
+            "sets": {name: s["balanced_accuracy"] for name, s in before["sets"].items()},
+        }
     target.write_text(json.dumps(content, indent=1) + "\n")
     return target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 INTENDED = """\
 ## Intended use
@@ -22,22 +22,18 @@ person shown. People whom two labels do not describe are always misdescribed by 
 """
 
 
-def write(folder: Path, twin: Optional[Path] = None) -> Path:
-    """Write card.md beside a model.
-
-    Args:
-        folder: holds evaluation.json.
-        twin: folder of the FP32 model of the same weights, for the cost of quantisation.
-    """
-    own = json.loads((folder / "evaluation.json").read_text())
-    parent = None
-    if twin is not None and twin != folder:
-        parent = json.loads((twin / "evaluation.json").read_text())
-    size = (folder / "model.onnx").stat().st_size
-    parts = [_head(own, size), INTENDED, _sets(own, parent), _groups(own), _calibration(own)]
+def write(folder: Path) -> Path:
+    """Write card.md beside a model and its evaluation."""
     target = folder / "card.md"
-    target.write_text("\n".join(parts))
+    target.write_text(text(folder))
     return target
+
+
+def text(folder: Path) -> str:
+    """The card of the model in a folder, from its evaluation.json and the size of its file."""
+    own = json.loads((folder / "evaluation.json").read_text())
+    size = (folder / "model.onnx").stat().st_size
+    return "\n".join([_head(own, size), INTENDED, _sets(own), _groups(own), _calibration(own)])
 
 
 def _head(own: dict[str, Any], size: int) -> str:
@@ -60,17 +56,19 @@ Apparent gender of a face, binary labels ({", ".join(spec["labels"])}).
 """
 
 
-def _sets(own: dict[str, Any], parent: Optional[dict[str, Any]]) -> str:
+def _sets(own: dict[str, Any]) -> str:
+    twin = own.get("twin")
     lines = [
         "## Accuracy",
         "",
         "Balanced accuracy in % with 95 % interval, measured through `Classifier`",
-        f"({own['backend']}) on each set's held-out split: faces aligned by landmarks, cut by box alone, and pictures",
-        "taken whole. LFW was never trained or tuned on, but shares celebrities with CelebA.",
+        f"({own['backend']}) on each set's held-out split: faces aligned by landmarks,",
+        "cut by box alone, and pictures taken whole. LFW was never trained or tuned on, but shares",
+        "celebrities with CelebA.",
         "",
         "| set | faces | aligned | box | whole | women right | men right |"
-        + (" FP32 twin |" if parent else ""),
-        "|---|---|---|---|---|---|---|" + ("---|" if parent else ""),
+        + (f" {twin['name']} |" if twin else ""),
+        "|---|---|---|---|---|---|---|" + ("---|" if twin else ""),
     ]
     for name, figures in own["sets"].items():
         cells = [
@@ -80,8 +78,8 @@ def _sets(own: dict[str, Any], parent: Optional[dict[str, Any]]) -> str:
             _share(figures["female_right"]),
             _share(figures["male_right"]),
         ]
-        if parent:
-            cells.append(_share(parent["sets"][name]["balanced_accuracy"], interval=False))
+        if twin:
+            cells.append(_share(twin["sets"][name], interval=False))
         lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

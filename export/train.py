@@ -205,6 +205,7 @@ def _epoch(
     workers: int,
 ) -> float:
     network.train()
+    torch.manual_seed(1000 * recipe.seed + epoch)  # dropout repeats after a resume
     batch, first = recipe.batch_size, int(progress["step"])
     steps = len(order) // batch
     views = Views(packs, CropRule(), recipe.sizes[epoch], (recipe.seed, epoch))

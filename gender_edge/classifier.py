@@ -160,7 +160,7 @@ class Classifier:
             )
         if len(given[0]) != len(given[-1]):
             raise ImageError(
-                f"{len(given[0])} boxes but {len(given[-1])} sets of landmarks; give one each a face"
+                f"{len(given[0])} boxes but {len(given[-1])} sets of landmarks; give one of each"
             )
         unknown = [None] * len(given[0])
         faces = zip(
@@ -187,7 +187,7 @@ class Classifier:
         return crop if spec.color_order == "bgr" else crop[:, :, ::-1]
 
     def predict(self, crops: np.ndarray) -> list[Prediction]:
-        """Run the network on what `crop` made: uint8 (N, S, S, 3) to N predictions, as one batch."""
+        """Run the network on what `crop` made, uint8 (N, S, S, 3), as one batch."""
         size = self.spec.input_size
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
             raise ImageError(

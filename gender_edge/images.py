@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 import cv2
 import numpy as np
 
+from . import headers
 from .errors import ImageError
 from .spec import CropRule
 
@@ -46,10 +47,7 @@ def load(image: Image, color: str = "bgr") -> np.ndarray:
     if isinstance(image, np.ndarray):
         return _from_array(image, color)
     if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
-        if min(image.size) == 0 or max(image.size) > MAX_SIDE:
-            raise ImageError(
-                f"PIL image of size {image.size}: expected 1 to {MAX_SIDE} pixels a side"
-            )
+        _check_side(image.size[0], image.size[1], "PIL image")
         return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
     raise ImageError(
         f"cannot read an image from {type(image).__name__}; give a path, the bytes of a file, a "
@@ -74,9 +72,11 @@ def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
     """
     if not data:
         raise ImageError(f"{name}: zero bytes; the file is empty, fetch it again")
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-1024:]:
-        # libjpeg fills what is missing with grey and says nothing; half a face is not a face.
-        raise ImageError(f"{name}: JPEG without its end marker; it is truncated, fetch it again")
+    header = headers.inspect(data)
+    if header is not None:
+        _check_side(header.width, header.height, name)
+        if not header.complete:
+            raise ImageError(f"{name}: ends before its end marker; it is truncated, fetch it again")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -85,7 +85,8 @@ def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
         raise ImageError(
             f"{name}: not an image that OpenCV can decode; expected JPEG, PNG, WebP, BMP or TIFF"
         )
-    return _check_side(pixels, name)
+    _check_side(pixels.shape[1], pixels.shape[0], name)
+    return pixels
 
 
 def _from_array(array: np.ndarray, color: str) -> np.ndarray:
@@ -105,7 +106,7 @@ def _from_array(array: np.ndarray, color: str) -> np.ndarray:
         )
     if 0 in array.shape:
         raise ImageError(f"array of shape {array.shape} has no pixels; check the crop's bounds")
-    _check_side(array, "array")
+    _check_side(array.shape[1], array.shape[0], "array")
     channels = array.shape[2]
     array = np.ascontiguousarray(array)
     if channels == 1:
@@ -118,13 +119,12 @@ def _has_non_finite(array: np.ndarray) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all())
 
 
-def _check_side(pixels: np.ndarray, name: str) -> np.ndarray:
-    if max(pixels.shape[:2]) > MAX_SIDE:
+def _check_side(width: int, height: int, name: str) -> None:
+    if not 0 < max(width, height) <= MAX_SIDE:
         raise ImageError(
-            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, more than {MAX_SIDE} a side; crop "
-            "the face or shrink the picture first"
+            f"{name}: {width}x{height} pixels, expected at most {MAX_SIDE} a side; crop the "
+            "face or shrink the picture first"
         )
-    return pixels
 
 
 # A crop is a 2x3 matrix from picture coordinates (pixels) to the unit square of the crop.
@@ -200,7 +200,8 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
         image: uint8 (H, W, 3).
         matrix: (2, 3) from pixels of `image` to the unit square.
     """
-    shrink = int(1 / (size * max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9)))
+    zoom = size * max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9)
+    shrink = int(1 / zoom + 1e-6)
     if shrink >= 2:
         image, matrix = _shrunk(image, matrix, shrink)
     # OpenCV places pixel centres at integers; the matrix speaks of edges, hence the half pixels.

@@ -159,7 +159,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
                 label=parse_label(row[label_column] or "", f"{path}:{number}"),
                 split=row.get("split") or None,
                 identity=row.get("identity") or None,
-                age=float(row["age"]) if row.get("age") else None,
+                age=_number(row.get("age"), f"{path}:{number}"),
                 ethnicity=row.get("race") or row.get("ethnicity") or None,
                 box=_numbers(row.get("box"), 4, f"{path}:{number}"),
                 landmarks=_points(row.get("landmarks"), f"{path}:{number}"),
@@ -174,8 +174,13 @@ def _numbers(text: Optional[str], count: int, where: str) -> Optional[tuple[floa
     except ValueError:
         values = ()
     if len(values) != count:
-        raise DataError(f"{where}: {text!r}; expected {count} numbers separated by spaces")
+        raise DataError(f"{where}: {text!r}; expected {count} number(s) separated by spaces")
     return values
+
+
+def _number(text: Optional[str], where: str) -> Optional[float]:
+    values = _numbers(text, 1, where)
+    return None if values is None else values[0]
 
 
 def _points(text: Optional[str], where: str) -> Optional[tuple[tuple[float, float], ...]]:

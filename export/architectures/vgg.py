@@ -78,6 +78,10 @@ def load_imagenet(network: VGG, name: str, state: Optional[dict[str, Tensor]] = 
     features = {
         k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")
     }
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
-    features["0.weight"] = (features["0.weight"] / deviation).flip(1)
+    kernels = (features["0.weight"] / deviation).flip(1)
+    shift = torch.tensor(VGG.mean).view(1, 3, 1, 1) - mean.flip(1)
+    features["0.bias"] = features["0.bias"] + (kernels * shift).sum((1, 2, 3))
+    features["0.weight"] = kernels
     network.features.load_state_dict(features)

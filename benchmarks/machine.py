@@ -1,0 +1,63 @@
+"""What machine a result was measured on: everything that a reader needs to compare it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
+PACKAGES = ("gender_edge", "onnxruntime", "onnxruntime-gpu", "numpy", "opencv-python-headless")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, system, package versions and present load."""
+    cpuinfo = _read("/proc/cpuinfo")
+    flags = set(_field(cpuinfo, "flags|Features").split())
+    return {
+        "cpu": _field(cpuinfo, "model name|Model") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "features": [f for f in FEATURES if f in flags],
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "opencv": cv2.__version__,
+        "load_before": [round(v, 2) for v in os.getloadavg()],
+    }
+
+
+def slug(machine: dict[str, Any]) -> str:
+    """A file name for results of this environment: cpu-cores-onnxruntime-version."""
+    runtime = machine["packages"].get("onnxruntime") or machine["packages"].get("onnxruntime-gpu")
+    text = f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}"
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:  # not Linux
+        return ""
+
+
+def _field(text: str, names: str) -> str:
+    match = re.search(rf"^(?:{names})\s*:\s*(.+)$", text, re.MULTILINE)
+    return match.group(1).strip() if match else ""
+
+
+def _memory_gb() -> float | None:
+    total = _field(_read("/proc/meminfo"), "MemTotal")
+    return round(int(total.split()[0]) / 1e6, 1) if total else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,172 @@
+"""A benchmark result as a table, as Markdown, as a plot, and in the README between its marks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
+HEAD = (
+    "variant",
+    "batch",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "faces/s",
+    "peak MB",
+    "M param.",
+    "MMACs",
+    "file MB",
+    "accuracy %",
+)
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row a variant and batch size, as text in the order of `HEAD`."""
+    table = []
+    for variant in result["variants"]:
+        if "error" in variant:
+            table.append((variant["name"], *["-"] * (len(HEAD) - 2), variant["error"]))
+            continue
+        accuracy = variant["accuracy"]
+        value, mark = accuracy["value"], "" if accuracy["measured"] else " (recorded)"
+        for row in variant["batches"]:
+            table.append(
+                (
+                    variant["name"],
+                    str(row["batch"]),
+                    *(f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
+                    f"{row['faces_per_s']:.0f}",
+                    f"{variant['resident_mb']['peak']:.0f}",
+                    f"{variant['parameters'] / 1e6:.2f}",
+                    f"{variant['macs'] / 1e6:.0f}",
+                    f"{variant['bytes'] / 1e6:.2f}",
+                    "-" if value is None else f"{100 * value:.2f}{mark}",
+                )
+            )
+    return table
+
+
+def text(result: dict[str, Any]) -> str:
+    """An aligned table for a terminal."""
+    lines = [HEAD, *rows(result)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    aligned = []
+    for line in lines:
+        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))]
+        aligned.append("  ".join(cells).rstrip())
+    return "\n".join([*aligned, caption(result)])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The same table in Markdown."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|" + "---:|" * (len(HEAD) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(result)]
+    return "\n".join(lines) + f"\n\n{caption(result)}\n"
+
+
+def caption(result: dict[str, Any]) -> str:
+    """What was measured, on what, and how."""
+    machine = result["machine"]
+    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+    threads = result["threads"] or "all"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
+        f"{machine['system']}, Python {machine['python']}, {packages}; threads: {threads}. "
+        "The clock runs from uint8 crops in memory to predictions; peak MB is the resident set of "
+        "a process of its own. "
+        f"{result['accuracy_note']} Made by `{result['command']}`."
+    )
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Balanced accuracy against latency at the smallest batch, with the Pareto front.
+
+    Raises:
+        SystemExit: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SystemExit(
+            "--plot needs matplotlib, which the runtime does not install: pip install "
+            "'gender_edge[bench]'"
+        ) from None
+    points = [
+        (v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"], v["name"], v["bytes"] / 1e6)
+        for v in result["variants"]
+        if "error" not in v and v["accuracy"]["value"] is not None
+    ]
+    if not points:
+        raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axis = figure.subplots()
+    front = pareto(points)
+    axis.plot(
+        [p[0] for p in front], [p[1] for p in front], color="#2b6cb0", lw=1.5, alpha=0.6, zorder=1
+    )
+    for latency, accuracy, name, megabytes in points:
+        on_front = any(p[2] == name for p in front)
+        color = "#2b6cb0" if on_front else "#a0aec0"
+        axis.scatter(latency, accuracy, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
+        axis.annotate(
+            f"{name}\n{megabytes:.1f} MB",
+            (latency, accuracy),
+            textcoords="offset points",
+            xytext=(0, -14 - 0.8 * megabytes),
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
+    batch = min(row["batch"] for v in result["variants"] for row in v.get("batches", ()))
+    axis.set(
+        xscale="log",
+        xlabel=f"latency of a batch of {batch}, ms (p50, log scale); area: file size",
+        ylabel="balanced accuracy, %",
+        title=f"{result['machine']['cpu']}, {result['machine']['cores']} cores",
+    )
+    axis.margins(0.18, 0.3)
+    axis.grid(alpha=0.25, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def pareto(points: list[tuple[float, float, str, float]]) -> list[tuple[float, float, str, float]]:
+    """The points that no other beats in both latency and accuracy, fastest first."""
+    front: list[tuple[float, float, str, float]] = []
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
+
+
+def update_readme(readme: Path, result: dict[str, Any]) -> None:
+    """Put the table of a result between the marks of a README."""
+    page = readme.read_text()
+    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{readme}: has no {START} and {END}; put them where the table belongs")
+    readme.write_text(pattern.sub(lambda _: f"{START}\n{markdown(result)}{END}", page))
+
+
+def main() -> int:
+    """`python benchmarks/report.py RESULT.json --readme README.md --plot FILE`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    result = json.loads(arguments.result.read_text())
+    if arguments.readme:
+        update_readme(arguments.readme, result)
+    if arguments.plot:
+        plot(result, arguments.plot)
+    print(text(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import machine, measure, report
+from benchmarks.run import main
+from gender_edge import zoo
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    argv = [zoo.default(), zoo.names()[-1], "--batches", "1,3", "--seconds", "0.1"]
+    argv += [
+        f"--{kind}={folder / name}"
+        for kind, name in (("json", "a.json"), ("markdown", "a.md"), ("plot", "a.png"))
+    ]
+    assert main(argv) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(outputs: Path) -> dict[str, Any]:
+    return json.loads((outputs / "a.json").read_text())
+
+
+def test_figures_are_there_and_make_sense(result: dict[str, Any]) -> None:
+    assert result["machine"]["cores"] >= 1
+    for variant in result["variants"]:
+        assert [row["batch"] for row in variant["batches"]] == [1, 3]
+        for row in variant["batches"]:
+            assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+            assert row["faces_per_s"] > 0 and row["runs"] >= 5
+        memory = variant["resident_mb"]
+        assert 10 < memory["import"] < memory["load"] <= memory["peak"]
+        assert variant["bytes"] == zoo.entry(variant["name"]).bytes
+        assert variant["accuracy"] == {
+            "measured": False,
+            "value": zoo.entry(variant["name"]).accuracy,
+            "sets": variant["accuracy"]["sets"],
+        }
+
+
+def test_tables_and_plot(outputs: Path, result: dict[str, Any]) -> None:
+    markdown = (outputs / "a.md").read_text()
+    assert markdown.count("\n| ") >= 4 and "(recorded)" in markdown
+    assert (outputs / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert zoo.default() in report.text(result)
+
+
+def test_last_line_is_json(
+    face: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("female", "male"):
+        (tmp_path / label).mkdir()
+        cv2.imwrite(str(tmp_path / label / "a.png"), face)
+    path = str(zoo.entry(zoo.default()).path)
+    argv = [path, "no_such_model", "--batches=1", "--seconds=0.05", f"--data={tmp_path}"]
+    assert main(argv) == 1
+    out = capsys.readouterr().out
+    found = json.loads(out.splitlines()[-1])
+    good, bad = found["variants"]
+    assert good["accuracy"]["measured"] and good["accuracy"]["n"] == 2
+    assert "no shipped model 'no_such_model'" in bad["error"]
+    assert "(recorded)" not in out
+
+
+def test_unreadable_data_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", "/nowhere"]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_pareto_front() -> None:
+    points = [
+        (1.0, 90.0, "a", 1.0),
+        (2.0, 89.0, "b", 1.0),
+        (3.0, 95.0, "c", 1.0),
+        (1.0, 91.0, "d", 1.0),
+    ]
+    assert [p[2] for p in report.pareto(points)] == ["d", "c"]
+
+
+def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        report.update_readme(readme, result)
+        page = readme.read_text()
+        assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
+        assert page.count("| variant |") == 1
+    readme.write_text("nothing")
+    with pytest.raises(SystemExit, match="has no"):
+        report.update_readme(readme, result)
+
+
+def test_memory_is_the_process_own() -> None:
+    now, peak = measure.resident_mb()
+    block = np.ones(40_000_000, np.uint8)
+    more, more_peak = measure.resident_mb()
+    assert more - now > 30 and more_peak >= peak
+    del block
+    assert measure.resident_mb()[1] >= more_peak
+
+
+def test_slug_is_a_file_name() -> None:
+    name = machine.slug(machine.describe())
+    assert name == Path(name).name and " " not in name and "onnxruntime" in name

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import gender_edge
+from gender_edge import BackendError, Classifier, ImageError, ModelError, Prediction, zoo
+from tests.conftest import PORTRAIT_BOX
+
+LANDMARKS = [[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]]
+
+
+def test_portrait_is_female(shipped: str, portrait_path: Path) -> None:
+    with Classifier(shipped) as classifier:
+        by_box = classifier.in_frame(portrait_path, [PORTRAIT_BOX])
+        aligned = classifier.in_frame(portrait_path, [PORTRAIT_BOX], [LANDMARKS])
+    for prediction in (*by_box, *aligned):
+        assert prediction.label == "female"
+        assert prediction.confidence == prediction.female > 0.8
+
+
+def test_all_input_forms_agree(classifier: Classifier, face: np.ndarray, tmp_path: Path) -> None:
+    from PIL import Image
+
+    data = cv2.imencode(".png", face)[1].tobytes()
+    path = tmp_path / "face.png"
+    path.write_bytes(data)
+    rgb = np.ascontiguousarray(face[:, :, ::-1])
+    expected = classifier(face)
+    assert len(expected) == 1
+    mixed = classifier([str(path), path, data, face, Image.fromarray(rgb)])
+    assert classifier(rgb, color="rgb") == expected
+    assert classifier(np.stack([face, face])) == expected * 2
+    assert classifier(p for p in [path]) == expected
+    for prediction in mixed:
+        assert prediction.female == pytest.approx(expected[0].female, abs=1e-5)
+
+
+def test_batches_equal_single_calls(shipped: str, face: np.ndarray) -> None:
+    faces = [cv2.convertScaleAbs(face, alpha=a) for a in np.linspace(0.3, 1.5, 11)]
+    with Classifier(shipped, batch_size=4) as classifier:
+        together = classifier(faces)
+        alone = [classifier(f)[0] for f in faces]
+    for one, other in zip(together, alone):
+        assert one.female == pytest.approx(other.female, abs=1e-4)
+
+
+def test_a_batch_is_one_run(classifier: Classifier, face: np.ndarray) -> None:
+    calls = []
+    inner = classifier._backend
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            return getattr(inner, name)
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            calls.append(len(batch))
+            return inner.run(batch)
+
+    classifier._backend = Counting()  # type: ignore[assignment]
+    try:
+        classifier([face] * 150)
+        classifier.in_frame(face, [(0, 0, 50, 50)] * 7)
+    finally:
+        classifier._backend = inner
+    assert calls == [64, 64, 22, 7]
+
+
+def test_many_threads(classifier: Classifier, face: np.ndarray) -> None:
+    faces = [cv2.convertScaleAbs(face, alpha=a) for a in np.linspace(0.3, 1.5, 24)]
+    alone = [classifier(f)[0].female for f in faces]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda f: classifier(f)[0].female, faces * 4))
+    assert together == pytest.approx(alone * 4, abs=1e-6)
+
+
+def test_one_bad_input_raises_or_takes_one_place(classifier: Classifier, face: np.ndarray) -> None:
+    inputs = [face] * 70 + ["missing.jpg"] + [face] * 5
+    with pytest.raises(ImageError, match=r"face 70: missing.jpg"):
+        classifier(inputs)
+    results = classifier(inputs, errors="return")
+    assert len(results) == 76
+    assert isinstance(results[70], ImageError)
+    assert all(isinstance(r, Prediction) for i, r in enumerate(results) if i != 70)
+    assert len(classifier(["missing.jpg"], errors="return")) == 1
+    with pytest.raises(ValueError, match="'raise' or 'return'"):
+        classifier(inputs, errors="ignore")
+
+
+def test_nothing_in_nothing_out(classifier: Classifier, face: np.ndarray) -> None:
+    assert classifier([]) == []
+    assert classifier.in_frame(face, []) == []
+
+
+def test_in_frame_refuses_what_does_not_fit(classifier: Classifier, face: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="boxes or landmarks"):
+        classifier.in_frame(face)
+    with pytest.raises(ImageError, match="2 boxes but 1"):
+        classifier.in_frame(face, [(0, 0, 9, 9)] * 2, [LANDMARKS])
+    with pytest.raises(ImageError, match="cannot read faces from int"):
+        classifier(5)
+
+
+def test_abstains_below_the_threshold(classifier: Classifier, face: np.ndarray) -> None:
+    sure = classifier(face)[0]
+    assert sure.label is not None
+    limits = classifier._limits
+    try:
+        classifier._limits = np.array([1.1, 1.1])
+        unsure = classifier(face)[0]
+    finally:
+        classifier._limits = limits
+    assert unsure == Prediction(None, sure.female, sure.confidence)
+
+
+def test_predict_refuses_other_crops(classifier: Classifier) -> None:
+    with pytest.raises(ImageError, match=r"Classifier\.crop"):
+        classifier.predict(np.zeros((1, 5, 5, 3), np.uint8))
+
+
+def test_repr_says_what_runs(shipped: str) -> None:
+    with Classifier(shipped, device="cpu", threads=1) as classifier:
+        text = repr(classifier)
+    precision = shipped.rsplit("_", 1)[1]
+    for part in (shipped, "onnxruntime", "CPUExecutionProvider", f"precision='{precision}'"):
+        assert part in text
+
+
+def test_closed_classifier_says_so(face: np.ndarray) -> None:
+    with Classifier() as classifier:
+        pass
+    with pytest.raises(BackendError, match="closed"):
+        classifier.predict(np.zeros((1, *classifier.crop(face).shape), np.uint8))
+
+
+def test_cuda_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(BackendError, match="onnxruntime-gpu"):
+        Classifier(device="cuda")
+    with pytest.raises(BackendError, match="expected one of auto, cpu, cuda"):
+        Classifier(device="tpu")
+
+
+def test_model_files_that_are_no_models(tmp_path: Path, portrait_path: Path) -> None:
+    good = zoo.entry(zoo.default()).path.read_bytes()
+    for name, content in (
+        ("empty.onnx", b""),
+        ("cut.onnx", good[: len(good) // 2]),
+        ("text.onnx", b"hello"),
+        ("picture.onnx", portrait_path.read_bytes()),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="damaged"):
+            Classifier(path)
+    with pytest.raises(ModelError, match="no such model file"):
+        Classifier(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="no shipped model 'vgg99'"):
+        Classifier("vgg99")
+
+
+def test_model_of_another_task(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(zoo.entry(zoo.default()).path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ModelError, match="not one of gender_edge"):
+        Classifier(tmp_path / "foreign.onnx")
+
+
+def test_checksum_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = zoo.default()
+    shutil.copytree(zoo.folder() / name, tmp_path / name)
+    shutil.copy(zoo.folder() / zoo.REGISTRY, tmp_path)
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    assert Classifier(name).name == name
+    with (tmp_path / name / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ModelError, match="sha256"):
+        Classifier(name)
+
+
+def test_import_is_light() -> None:
+    """No torch, no engine, no threads at import: counted by modules, not by the clock."""
+    import subprocess
+
+    code = (
+        "import sys, threading, gender_edge; "
+        "print([m for m in ('torch', 'onnxruntime', 'tensorrt', 'pycuda', 'matplotlib', 'PIL')"
+        " if m in sys.modules], threading.active_count())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[0] == "[] 1"
+
+
+def test_public_names() -> None:
+    for name in gender_edge.__all__:
+        assert getattr(gender_edge, name).__doc__

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from gender_edge import Classifier, DataError, evaluation, zoo
+from gender_edge.labelled import Sample
+from tests.conftest import labelled
+
+
+def test_wilson_interval_by_the_book() -> None:
+    """81 of 263: Newcombe (1998), table I, method 3 gives 0.2553 to 0.3662."""
+    figure = evaluation.proportion(np.arange(263) < 81)
+    assert figure["value"] == pytest.approx(81 / 263)
+    assert figure["low"] == pytest.approx(0.2553, abs=1e-4)
+    assert figure["high"] == pytest.approx(0.3662, abs=1e-4)
+
+
+def test_balanced_accuracy_weighs_labels_alike() -> None:
+    truth = np.array([True] * 10 + [False] * 90)
+    right = np.array([False] * 10 + [True] * 90)
+    assert evaluation.balanced(right, truth)["value"] == 0.5
+    assert evaluation.balanced(right[:10], truth[:10])["value"] is None
+
+
+def test_area_under_curve_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    score, truth = rng.integers(0, 8, 60) / 8, rng.random(60) < 0.4
+    pairs = score[truth][:, None] - score[~truth][None]
+    expected = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    assert evaluation.area_under_curve(score, truth) == pytest.approx(expected)
+    assert evaluation.area_under_curve(score, np.ones(60, bool)) is None
+
+
+def test_calibration_error() -> None:
+    confidence = np.full(1000, 0.8)
+    assert evaluation.calibration_error(confidence, np.arange(1000) < 800) == pytest.approx(0)
+    assert evaluation.calibration_error(confidence, np.ones(1000, bool)) == pytest.approx(0.2)
+
+
+def test_risk_falls_with_coverage_when_confidence_means_something() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 20_000)
+    points = evaluation.risk_coverage(confidence, rng.random(20_000) < confidence)
+    risks = [p["risk"] for p in points]
+    assert risks == sorted(risks)
+    assert risks[-1] == pytest.approx(0.25, abs=0.02)
+
+
+def test_report_of_known_answers() -> None:
+    female = np.array([0.9, 0.2, 0.1, 0.7] * 30)
+    ages = [2, 30, 30, 70] * 30
+    labels = ["female", "female", "male", "male"] * 30
+    samples = [Sample(Path("x"), label, age=a, ethnicity="Asian") for label, a in zip(labels, ages)]
+    figures = evaluation.report(
+        evaluation.Outcome(samples, female, np.array([True, False] * 60), [("bad", "why")])
+    )
+    assert figures["confusion"] == [[30, 30], [30, 30]]
+    assert figures["accuracy"]["value"] == 0.5
+    assert figures["coverage"] == 0.5
+    assert figures["accuracy_decided"]["value"] == 1.0
+    assert figures["failures"] == 1
+    groups = {g["group"]: g for g in figures["groups"]}
+    assert set(groups) == {"age 0 to 3", "age 20 to 39", "age 60+", "ethnicity Asian"}
+    assert groups["age 0 to 3"]["female_right"]["value"] == 1.0
+    assert groups["age 0 to 3"]["male_right"]["value"] is None
+
+
+def test_bad_pictures_cost_their_row(
+    classifier: Classifier, face: np.ndarray, tmp_path: Path
+) -> None:
+    samples = []
+    for number in range(5):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(b"junk" if number == 2 else cv2.imencode(".png", face)[1].tobytes())
+        samples.append(Sample(path, "female"))
+    outcome = evaluation.classify(classifier, samples)
+    assert len(outcome.samples) == len(outcome.female) == 4
+    assert [Path(name).name for name, _ in outcome.failures] == ["2.png"]
+    with pytest.raises(DataError, match="none of 1"):
+        evaluation.classify(classifier, samples[2:3])
+    with pytest.raises(DataError, match="framing='square'"):
+        evaluation.classify(classifier, samples, framing="square")
+
+
+@pytest.mark.parametrize("name", ["celeba_test", "lfw", "utkface", "allagefaces"])
+def test_shipped_models_are_as_right_as_recorded(shipped: str, name: str) -> None:
+    """300 whole pictures of each test set: the record must lie within what 300 can tell."""
+    recorded = zoo.entry(shipped).evaluation["sets"][name]
+    samples = [s for s in labelled(name) if s.split == recorded["split"]]
+    chosen = []
+    for label in ("female", "male"):
+        members = [s for s in samples if s.label == label]
+        chosen += members[:: len(members) // 150][:150]
+    with Classifier(shipped) as classifier:
+        outcome = evaluation.classify(classifier, chosen, framing="whole")
+    found = evaluation.report(outcome)["balanced_accuracy"]
+    expected = recorded["balanced_accuracy_whole"]["value"]
+    assert found["low"] - 0.01 <= expected <= found["high"] + 0.01
+
+
+def test_int8_answers_like_its_twin() -> None:
+    """On real faces: 99 % of decisions and, on average, probabilities within 0.02."""
+    samples = labelled("celeba_test")[:400]
+    twins = [n for n in zoo.names() if n.endswith("_int8") and n[:-4] + "fp32" in zoo.names()]
+    assert twins
+    for name in twins:
+        female = []
+        for precision in ("int8", "fp32"):
+            with Classifier(name[:-4] + precision) as classifier:
+                female.append(evaluation.classify(classifier, samples, framing="whole").female)
+        assert ((female[0] >= 0.5) == (female[1] >= 0.5)).mean() >= 0.985
+        assert np.abs(female[0] - female[1]).mean() < 0.02

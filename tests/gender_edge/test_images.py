@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gender_edge import CropRule, ImageError, images
+
+RULE = CropRule()
+
+
+def encoded(array: np.ndarray, suffix: str) -> bytes:
+    return cv2.imencode(suffix, array)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".jpg", ".tiff"])
+def test_paths_and_bytes_give_the_same_pixels(
+    picture: np.ndarray, tmp_path: Path, suffix: str
+) -> None:
+    data = encoded(picture, suffix)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data)
+    loaded = images.load(path)
+    assert loaded.shape == picture.shape
+    for same in (images.load(str(path)), images.load(data), images.load(bytearray(data))):
+        np.testing.assert_array_equal(same, loaded)
+    if suffix != ".jpg":
+        assert np.abs(loaded.astype(int) - picture).mean() < (40 if suffix == ".webp" else 0.1)
+
+
+def test_array_forms_agree(picture: np.ndarray) -> None:
+    from PIL import Image
+
+    rgb = np.ascontiguousarray(picture[:, :, ::-1])
+    alpha = np.full((*picture.shape[:2], 1), 77, np.uint8)
+    forms = [
+        images.load(picture),
+        images.load(rgb, "rgb"),
+        images.load(np.dstack([picture, alpha])),
+        images.load(np.dstack([rgb, alpha]), "rgb"),
+        images.load(Image.fromarray(rgb)),
+        images.load(np.asfortranarray(picture)),
+    ]
+    for form in forms:
+        np.testing.assert_array_equal(form, picture)
+
+
+def test_grey_forms_agree(picture: np.ndarray) -> None:
+    grey = picture[:, :, 0]
+    expected = np.repeat(grey[:, :, None], 3, 2)
+    np.testing.assert_array_equal(images.load(grey), expected)
+    np.testing.assert_array_equal(images.load(grey[:, :, None]), expected)
+
+
+BAD_ARRAYS = {
+    "no pixels": (np.zeros((0, 10, 3), np.uint8), "no pixels"),
+    "NaN": (np.full((9, 9, 3), np.nan, np.float32), "NaN"),
+    "float": (np.zeros((9, 9, 3)), "expected uint8"),
+    "int64": (np.zeros((9, 9, 3), np.int64), "expected uint8"),
+    "two channels": (np.zeros((9, 9, 2), np.uint8), "shape"),
+    "one axis": (np.zeros(9, np.uint8), "shape"),
+    "five axes": (np.zeros((1, 1, 1, 9, 9), np.uint8), "shape"),
+    "20,000 pixels wide": (np.zeros((1, 20_000, 3), np.uint8), "20000x1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARRAYS)
+def test_bad_arrays_are_refused(name: str) -> None:
+    array, message = BAD_ARRAYS[name]
+    with pytest.raises(ImageError, match=message):
+        images.load(array)
+
+
+def test_wrong_color_word_and_type_are_refused(picture: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="'bgr' or 'rgb'"):
+        images.load(picture, "rbg")
+    with pytest.raises(ImageError, match="cannot read an image from int"):
+        images.load(3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+def test_truncated_files_are_refused(picture: np.ndarray, suffix: str, share: float) -> None:
+    data = encoded(cv2.resize(picture, (200, 200)), suffix)
+    with pytest.raises(ImageError):
+        images.load(data[: int(len(data) * share)])
+
+
+def test_jpeg_with_thumbnail_and_trailing_bytes(picture: np.ndarray) -> None:
+    """A thumbnail's end marker does not count, and what cameras append does no harm."""
+    data = encoded(cv2.resize(picture, (200, 200)), ".jpg")
+    thumbnail = encoded(picture, ".jpg")
+    exif = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    whole = data[:2] + exif + data[2:]
+    assert images.load(whole + bytes(5000)).shape == (200, 200, 3)
+    with pytest.raises(ImageError, match="truncated"):
+        images.load(whole[: len(exif) + len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "zero bytes"), (b"this is no picture", "not an image"), (b"\xff\xd8", "not an image")],
+)
+def test_files_that_are_no_images(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "text.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=message):
+        images.load(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        images.load(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        images.load(tmp_path)
+
+
+def test_a_huge_png_is_refused_before_it_is_decoded() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="60000x60000"):
+        images.load(png)
+
+
+def test_exif_orientation_is_applied() -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    upright = Image.new("RGB", (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    file = BytesIO()
+    upright.save(file, "JPEG", exif=exif)
+    assert images.load(file.getvalue()).shape == (40, 20, 3)
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"]))
+def test_random_bytes_raise_only_our_error(tail: bytes, magic: bytes) -> None:
+    with pytest.raises(ImageError):
+        images.load(magic + tail)
+
+
+@given(
+    scale=st.floats(5, 500),
+    angle=st.floats(-3.1, 3.1),
+    shift=arrays(float, 2, elements=st.floats(-1000, 1000)),
+)
+def test_alignment_undoes_any_similarity(scale: float, angle: float, shift: np.ndarray) -> None:
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    template = np.array(RULE.landmarks)
+    points = template @ (scale * turn).T + shift
+    matrix = images.aligned_matrix(points, RULE)
+    found = points @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(found, template, atol=1e-6)
+
+
+def test_alignment_is_the_least_squares_similarity() -> None:
+    """Nudging any of the four parameters must not bring noisy points closer."""
+    rng = np.random.default_rng(1)
+    points = np.array(RULE.landmarks) * 80 + rng.normal(0, 3, (5, 2))
+    matrix = images.aligned_matrix(points, RULE)
+
+    def error(m: np.ndarray) -> float:
+        return float(((points @ m[:, :2].T + m[:, 2] - RULE.landmarks) ** 2).sum())
+
+    best = error(matrix)
+    directions = [[[1, 0, 0], [0, 1, 0]], [[0, -1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 0]]]
+    for direction in (*directions, [[0, 0, 0], [0, 0, 1]]):
+        for step in (1e-4, -1e-4):
+            assert error(matrix + step * np.array(direction)) > best
+
+
+@pytest.mark.parametrize("box", [(1, 2, 0, 5), (1, 2, 3), (1, 2, np.nan, 4), (0, 0, -3, 4)])
+def test_bad_boxes_are_refused(box: tuple[float, ...]) -> None:
+    with pytest.raises(ImageError, match="box"):
+        images.box_matrix(box, RULE)
+
+
+def test_bad_landmarks_are_refused() -> None:
+    with pytest.raises(ImageError, match="coincide"):
+        images.aligned_matrix(np.ones((5, 2)), RULE)
+    with pytest.raises(ImageError, match="five finite"):
+        images.aligned_matrix(np.ones((4, 2)), RULE)
+
+
+@pytest.mark.parametrize("side", [31, 64, 100, 333, 1000])
+def test_cut_keeps_positions_at_any_scale(side: int) -> None:
+    """A horizontal ramp stays a ramp, not shifted by half a pixel, however much it is shrunk."""
+    ramp = np.tile(np.linspace(0, 255, side)[None, :, None], (side, 1, 3)).astype(np.uint8)
+    crop = images.cut(ramp, images.whole_matrix(ramp.shape), 32, 0)
+    expected = (np.arange(32) + 0.5) / 32 * 255
+    inner = slice(2, -2)
+    np.testing.assert_allclose(crop[16, inner, 0], expected[inner], atol=255 / min(side, 60))
+
+
+@pytest.mark.parametrize(("side", "tolerance"), [(640, 1), (500, 25), (300, 50), (2000, 10)])
+def test_cut_does_not_alias(side: int, tolerance: int) -> None:
+    """One-pixel stripes shrunk many times are near grey; a bare warp would leave 127."""
+    stripes = np.zeros((side, side, 3), np.uint8)
+    stripes[:, ::2] = 255
+    crop = images.cut(stripes, images.whole_matrix(stripes.shape), 64, 0)
+    assert np.abs(crop.astype(int) - 127).max() <= tolerance
+
+
+def test_cut_fills_what_lies_outside(picture: np.ndarray) -> None:
+    crop = images.cut(picture, images.box_matrix((-200, -200, 30, 30), RULE), 16, 127)
+    assert (crop == 127).all()
+
+
+def test_whole_takes_the_central_square() -> None:
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    assert (images.cut(wide, images.whole_matrix(wide.shape), 10, 0) == 200).all()

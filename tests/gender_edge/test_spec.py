@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gender_edge import CropRule, ModelError, ModelSpec
+
+SPEC = ModelSpec(
+    name="slim_int8",
+    labels=("female", "male"),
+    input_size=64,
+    precision="int8",
+    crop=CropRule(box_margin=1.3),
+    abstain_below={"female": 0.7, "male": 0.6},
+    trained_on=("a:train",),
+)
+
+
+def test_round_trip() -> None:
+    assert ModelSpec.from_json(SPEC.to_json(), "file") == SPEC
+
+
+@given(st.text() | st.binary().map(repr) | st.integers().map(str))
+def test_any_text_gives_our_error(text: str) -> None:
+    with pytest.raises(ModelError, match="somewhere"):
+        ModelSpec.from_json(text, "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "age"}, "found 'age'"),
+        ({"format": 99}, "format 99"),
+        ({"novelty": 1}, "upgrade"),
+        ({"labels": ["one"]}, "incomplete"),
+        ({"crop": {"fill": 1}}, "incomplete"),
+    ],
+)
+def test_foreign_metadata_is_refused(change: dict[str, object], message: str) -> None:
+    text = json.dumps({**json.loads(SPEC.to_json()), **change})
+    with pytest.raises(ModelError, match=message):
+        ModelSpec.from_json(text, "file")

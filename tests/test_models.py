@@ -1,0 +1,95 @@
+"""What every shipped model must be, whichever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from gender_edge import zoo
+from gender_edge.spec import METADATA_KEY, ModelSpec
+
+
+@pytest.fixture(scope="module")
+def model(shipped: str) -> onnx.ModelProto:
+    return onnx.load(zoo.entry(shipped).path)
+
+
+@pytest.fixture(scope="module")
+def spec(model: onnx.ModelProto, shipped: str) -> ModelSpec:
+    return ModelSpec.from_json(
+        {p.key: p.value for p in model.metadata_props}[METADATA_KEY], shipped
+    )
+
+
+def test_registry_and_files_agree(shipped: str) -> None:
+    entry = zoo.entry(shipped)
+    content = entry.path.read_bytes()
+    assert len(content) == entry.bytes
+    assert hashlib.sha256(content).hexdigest() == entry.sha256
+    folders = {p.name for p in zoo.folder().iterdir() if p.is_dir()}
+    assert folders == set(zoo.names())
+    assert zoo.default() in folders
+
+
+def test_all_models_together_stay_small() -> None:
+    assert sum(p.stat().st_size for p in zoo.folder().rglob("*") if p.is_file()) < 60e6
+
+
+def test_graph_is_what_engines_take(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    assert [o.version for o in model.opset_import if o.domain == ""] == [17]
+    assert not [o.domain for o in model.opset_import if o.domain not in ("", "ai.onnx.ml")]
+    tensor = model.graph.input[0].type.tensor_type
+    shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
+    assert tensor.elem_type == onnx.TensorProto.UINT8
+    assert shape == ["N", spec.input_size, spec.input_size, 3]
+    assert model.graph.node[0].op_type == "Cast"
+    assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
+
+
+def test_int8_is_symmetric_and_stored_as_int8(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    if spec.precision != "int8":
+        pytest.skip("not an INT8 model")
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    pairs = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert all((values[n.input[2]] == 0).all() for n in pairs)
+    assert all(values[n.input[2]].dtype == np.int8 for n in pairs)
+    weights = sum(v.size for v in values.values() if v.dtype == np.int8)
+    assert weights > 0.98 * spec.parameters
+    made = {out: node for node in model.graph.node for out in node.output}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            assert {made[i].op_type for i in node.input[:2]} == {"DequantizeLinear"}
+
+
+def test_metadata_says_where_it_comes_from(spec: ModelSpec, shipped: str) -> None:
+    assert spec.name == shipped
+    assert spec.labels == ("female", "male")
+    assert spec.license and spec.revision and not spec.revision.endswith("-dirty")
+    assert spec.trained_on and not any("lfw" in t or "test" in t for t in spec.trained_on)
+    assert spec.temperature > 0 and set(spec.abstain_below) == set(spec.labels)
+    assert spec.parameters > 0 and spec.macs > 0
+
+
+def test_card_is_generated_from_the_evaluation(shipped: str) -> None:
+    card = pytest.importorskip("export.card")
+    home = zoo.folder() / shipped
+    text = card.text(home)
+    assert (home / "card.md").read_text() == text
+    for part in ("Intended use", "Not for", "Error by group", "Apparent gender"):
+        assert part in text
+
+
+def test_evaluation_beside_it_is_of_this_file(spec: ModelSpec, shipped: str) -> None:
+    recorded = json.loads((Path(zoo.folder()) / shipped / "evaluation.json").read_text())["spec"]
+    assert recorded == json.loads(json.dumps({**recorded, **_plain(spec)}))
+
+
+def _plain(spec: ModelSpec) -> dict[str, object]:
+    raw = json.loads(spec.to_json())
+    return {k: v for k, v in raw.items() if k not in ("task", "format")}

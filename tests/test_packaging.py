@@ -1,0 +1,85 @@
+"""What leaves the tree: the wheel, the README, the folders' independence."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from gender_edge import zoo
+from tests.conftest import ROOT
+
+SECTIONS = ("gender_edge", "export", "benchmarks")
+
+
+def imported(section: str) -> set[str]:
+    names: set[str] = set()
+    for path in (ROOT / section).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+def test_folders_stand_on_each_other_as_they_should() -> None:
+    heavy = {"torch", "torchvision", "onnx", "scipy", "safetensors"}
+    assert not imported("gender_edge") & {"export", "benchmarks", "matplotlib", "tqdm", *heavy}
+    assert not imported("benchmarks") & {"export", *heavy}
+    assert "benchmarks" not in imported("export")
+
+
+def test_runtime_parses_as_python_3_9() -> None:
+    for path in (ROOT / "gender_edge").rglob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_wheel_works_from_an_empty_folder(tmp_path: Path, portrait_path: Path) -> None:
+    """Built from the tree and unpacked alone: models inside, no workshop, classifies."""
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+        archive.extractall(tmp_path / "site")
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"gender_edge"}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "import gender_edge, gender_edge.zoo as zoo\n"
+        f"assert gender_edge.__file__.startswith({str(tmp_path)!r})\n"
+        "for name in zoo.names():\n"
+        "    classifier = gender_edge.Classifier(name)\n"
+        f"    print(classifier.in_frame({str(portrait_path)!r}, [(178, 63, 90, 113)])[0].label)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=empty, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["female"] * len(zoo.names())
+
+
+def test_readme_table_is_generated() -> None:
+    """The table between the marks is, to the letter, what some committed result gives."""
+    page = (ROOT / "README.md").read_text()
+    table = re.search(f"{report.START}\n(.*?){report.END}", page, re.DOTALL)
+    assert table
+    results = [json.loads(p.read_text()) for p in (ROOT / "benchmarks" / "results").glob("*.json")]
+    assert table[1] in {report.markdown(r) for r in results}
+    assert all(name in table[1] for name in zoo.names())
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text()):
+        assert target.startswith("http") or (ROOT / target).exists(), target
