@@ -1,6 +1,8 @@
 """FP32 ONNX to INT8 Q/DQ ONNX by static quantisation, in the form that TensorRT also takes.
 
 Symmetric INT8 with zero point 0, weights by channel, activations by tensor, no Q/DQ on biases.
+Q/DQ stands behind every convolution, before its ReLU: only then does ONNX Runtime fuse an integer
+convolution (without it, it computes in float, 4 times slower); TensorRT-RTX takes INT8 either way.
 """
 
 from __future__ import annotations
@@ -89,5 +91,6 @@ def quantize(source: Path, crops: np.ndarray, target: Path, method: str = "minma
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],  # logits keep their resolution
             },
         )

@@ -186,7 +186,9 @@ def _models(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     samples = read_labelled(arguments.data, arguments.split)
     with _open(arguments) as classifier:
-        outcome = evaluation.classify(classifier, samples, framing=arguments.crop)
+        outcome = evaluation.classify(
+            classifier, samples, framing=arguments.crop, progress=_counted
+        )
         about = repr(classifier)
     figures = evaluation.report(outcome)
     if arguments.json:
@@ -197,6 +199,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for name, reason in outcome.failures:
         print(f"gender-edge: {name}: {reason}", file=sys.stderr)
     return int(bool(outcome.failures))
+
+
+def _counted(steps: Iterable[int]) -> Iterator[int]:
+    """Say on a terminal how far it is; nothing where stderr is a file."""
+    steps = list(steps)
+    for number, step in enumerate(steps):
+        if sys.stderr.isatty():
+            print(f"\r{100 * number // len(steps)} %", end="", file=sys.stderr, flush=True)
+        yield step
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
 
 
 def format_report(figures: dict[str, Any]) -> str:

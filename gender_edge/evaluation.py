@@ -51,7 +51,7 @@ def classify(
     samples: Sequence[Sample],
     *,
     framing: str = "landmarks",
-    progress: Optional[Callable[[Iterable[Any]], Iterable[Any]]] = None,
+    progress: Optional[Callable[[Iterable[int]], Iterable[int]]] = None,
 ) -> Outcome:
     """Classify samples under the model's crop rule.
 

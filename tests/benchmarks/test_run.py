@@ -105,7 +105,7 @@ def test_memory_is_the_process_own() -> None:
     more, more_peak = measure.resident_mb()
     assert more - now > 30 and more_peak >= peak
     del block
-    assert measure.resident_mb()[1] >= more_peak
+    assert measure.resident_mb()[1] >= more_peak - 1  # the kernel counts in batches
 
 
 def test_slug_is_a_file_name() -> None:

@@ -1,0 +1,185 @@
+"""The CUDA driver, through pycuda: device, context, memory, streams, events; graphs by ctypes.
+
+The device's primary context is retained, the one that PyTorch and CuPy live in too, and made
+current only inside `with device.current():`, in whichever thread; `pycuda.autoinit` would make a
+context of its own. pycuda has no CUDA graphs, so those few driver calls are made directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendError
+
+_RELAXED_CAPTURE = 2  # CU_STREAM_CAPTURE_MODE_RELAXED: other threads may go on allocating
+
+
+@lru_cache(maxsize=1)
+def _driver() -> Any:
+    """Pycuda's driver module, initialised.
+
+    Raises:
+        BackendError: no pycuda, or no driver.
+    """
+    try:
+        import pycuda.driver as driver
+    except ImportError as error:
+        if "libcuda" in str(error):
+            raise BackendError(
+                f"there is no NVIDIA driver here ({error}); install it, or use an ONNX model on "
+                "the CPU"
+            ) from error
+        raise BackendError(
+            f"pycuda cannot be imported ({error}); pip install pycuda where CUDA's compiler is, or "
+            "use an ONNX model"
+        ) from error
+    try:
+        driver.init()
+    except driver.Error as error:
+        raise BackendError(f"the NVIDIA driver does not start ({error}); see nvidia-smi") from error
+    return driver
+
+
+def open_device(index: int = 0) -> Device:
+    """The GPU of that number.
+
+    Raises:
+        BackendError: no pycuda, no driver, or no such GPU.
+    """
+    driver = _driver()
+    count = driver.Device.count()
+    if not 0 <= index < count:
+        raise BackendError(f"GPU {index} was asked for, {count} found; see nvidia-smi")
+    return Device(driver, index)
+
+
+class Device:
+    """One GPU and its primary context."""
+
+    def __init__(self, driver: Any, index: int) -> None:
+        self.driver = driver
+        device = driver.Device(index)
+        self.name = str(device.name())
+        self.capability = ".".join(str(v) for v in device.compute_capability())
+        self.memory = int(device.total_memory())
+        number = driver.get_driver_version()
+        self.driver_version = f"{number // 1000}.{number % 1000 // 10}"
+        self._context = device.retain_primary_context()
+        self.error = driver.Error
+
+    def __repr__(self) -> str:
+        return f"{self.name} (compute capability {self.capability})"
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this device's context current in this thread.
+
+        Raises:
+            BackendError: what the driver raised inside, in words.
+        """
+        try:
+            self._context.push()
+        except self.error as error:
+            raise BackendError(f"{self!r}: context lost ({error}); open the model again") from error
+        try:
+            yield
+        except self.driver.MemoryError as error:
+            raise BackendError(
+                f"{self!r}: out of memory ({error}); use a smaller batch, fewer streams or a "
+                "smaller model"
+            ) from error
+        except self.error as error:
+            raise BackendError(f"{self!r} failed ({error}); open the model again") from error
+        finally:
+            with contextlib.suppress(self.error):  # a lost context cannot be popped either
+                self._context.pop()
+
+    # What follows is called inside `current()`.
+
+    def stream(self) -> Any:
+        """A stream that does not wait for the default one."""
+        return self.driver.Stream(1)  # CU_STREAM_NON_BLOCKING
+
+    def event(self) -> Any:
+        """An event without timing, for ordering streams."""
+        return self.driver.Event(self.driver.event_flags.DISABLE_TIMING)
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Page-locked host memory, which copies asynchronously."""
+        return self.driver.pagelocked_empty(shape, dtype)
+
+    def allocate(self, size: int) -> Any:
+        """Device memory of `size` bytes; `int()` of it is its address, `free()` gives it back."""
+        return self.driver.mem_alloc(size)
+
+    def upload(self, target: Any, source: np.ndarray, stream: Any) -> None:
+        """Start copying pinned host memory to the device."""
+        self.driver.memcpy_htod_async(target, source, stream)
+
+    def download(self, target: np.ndarray, source: Any, stream: Any) -> None:
+        """Start copying device memory to pinned host memory."""
+        self.driver.memcpy_dtoh_async(target, source, stream)
+
+    def free_memory(self) -> int:
+        """Bytes of device memory that nobody has."""
+        return int(self.driver.mem_get_info()[0])
+
+
+class Graph:
+    """A captured piece of a stream's work, launched as one."""
+
+    def __init__(self, executable: ctypes.c_void_p) -> None:
+        self._executable = executable
+
+    def launch(self, stream: Any) -> None:
+        """Run it once on a stream."""
+        _call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
+
+    def close(self) -> None:
+        """Free it."""
+        if self._executable:
+            _call("cuGraphExecDestroy", self._executable)
+            self._executable = ctypes.c_void_p()
+
+
+class CaptureError(BackendError):
+    """Work could not be captured as a graph; it can still be enqueued plainly."""
+
+
+@contextlib.contextmanager
+def capture(stream: Any) -> Iterator[list[Graph]]:
+    """Capture what is enqueued on a stream inside the block; the list then holds the graph.
+
+    Raises:
+        CaptureError: something in the block cannot be captured.
+    """
+    handle, graph = ctypes.c_void_p(stream.handle), ctypes.c_void_p()
+    result: list[Graph] = []
+    _call("cuStreamBeginCapture_v2", handle, ctypes.c_int(_RELAXED_CAPTURE))
+    try:
+        yield result
+    finally:
+        _call("cuStreamEndCapture", handle, ctypes.byref(graph))
+    executable = ctypes.c_void_p()
+    try:
+        _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+    finally:
+        _call("cuGraphDestroy", graph)
+    result.append(Graph(executable))
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _call(name: str, *arguments: Any) -> None:
+    status = getattr(_library(), name)(*arguments)
+    if status:
+        raise CaptureError(f"{name} gave CUDA error {status}")

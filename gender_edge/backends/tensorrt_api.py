@@ -1,0 +1,240 @@
+"""TensorRT 8.6 to 11 and TensorRT-RTX: every difference between them is in this file.
+
+What is called here exists in all of them: the tensor-name API (since 8.5). What came or went is
+asked for by name: EXPLICIT_BATCH (gone in 11), BuilderFlag.FP16 and INT8 (gone in 11, where
+precision lives in the graph), progress monitors (since 9), compute-capability lists (RTX).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from ..errors import BackendError
+
+logger = logging.getLogger("gender_edge")
+
+STRONGLY_TYPED_SINCE = (10, 12)  # before, parts of a strongly typed network were left out
+KEPT_MESSAGES = 50
+RTX_TARGETS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an engine is built for.
+
+    Attributes:
+        min_batch, opt_batch, max_batch: the dynamic batch's profile.
+        precision: of the ONNX file: "int8", "fp16" or "fp32"; where the graph alone does not
+            decide (before 10.12), which builder flags are set.
+        portable: runs on other GPUs too (Ampere and newer; with RTX all its targets), slower.
+        capabilities: with RTX, compute capabilities to build for ahead of time; empty for the
+            GPU that is here.
+    """
+
+    min_batch: int = 1
+    opt_batch: int = 32
+    max_batch: int = 64
+    precision: str = "int8"
+    portable: bool = False
+    capabilities: tuple[str, ...] = ()
+
+
+class TensorRT:
+    """An imported TensorRT module of any supported version, and what it last said."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.name = str(module.__name__)
+        self.version = str(module.__version__)
+        self.is_rtx = self.name == "tensorrt_rtx"
+        self.messages: deque[tuple[str, str]] = deque(maxlen=KEPT_MESSAGES)
+        self.logger = _make_logger(module, self.messages)
+
+    def __repr__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether precision is taken from the graph and nowhere else."""
+        numbers = tuple(int(v) for v in self.version.split(".")[:2])
+        return self.is_rtx or numbers >= STRONGLY_TYPED_SINCE
+
+    def reason(self) -> str:
+        """The last errors that it logged: it returns None and tells why only here."""
+        errors = [text for severity, text in self.messages if severity == "ERROR"]
+        return "; ".join(errors[-2:]) or "it gave no reason"
+
+    def build(
+        self,
+        onnx: bytes,
+        target: Target,
+        timing_cache: bytes = b"",
+        progress: Optional[Callable[[str, int, int], None]] = None,
+    ) -> tuple[bytes, bytes]:
+        """ONNX to a serialised engine.
+
+        Args:
+            onnx: content of the file; one input with a dynamic first axis.
+            timing_cache: what an earlier build returned, to save measuring again.
+            progress: called with a phase's name, its step and its number of steps.
+
+        Returns:
+            The engine, and the timing cache (empty where there is none).
+
+        Raises:
+            BackendError: the network cannot be parsed or built, with TensorRT's own reason.
+        """
+        self.messages.clear()
+        trt = self.module
+        builder = trt.Builder(self.logger)
+        network = builder.create_network(self._network_flags())
+        parser = trt.OnnxParser(network, self.logger)
+        if not parser.parse(onnx):
+            reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+            raise BackendError(f"{self!r} cannot parse this network: {reasons}")
+        config = builder.create_builder_config()
+        self._configure(config, builder, network, target, progress)
+        cache = self._timing_cache(config, timing_cache, target)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise BackendError(f"{self!r} cannot build this engine: {self.reason()}")
+        return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+    def _network_flags(self) -> int:
+        flags = self.module.NetworkDefinitionCreationFlag
+        wanted = 0
+        if hasattr(flags, "EXPLICIT_BATCH"):
+            wanted |= 1 << int(flags.EXPLICIT_BATCH)
+        if self.strongly_typed and hasattr(flags, "STRONGLY_TYPED"):
+            wanted |= 1 << int(flags.STRONGLY_TYPED)
+        return wanted
+
+    def _configure(
+        self,
+        config: Any,
+        builder: Any,
+        network: Any,
+        target: Target,
+        progress: Optional[Callable[[str, int, int], None]],
+    ) -> None:
+        trt = self.module
+        images = network.get_input(0)
+        side = tuple(images.shape)[1:]
+        profile = builder.create_optimization_profile()
+        shapes = [(n, *side) for n in (target.min_batch, target.opt_batch, target.max_batch)]
+        profile.set_shape(images.name, *shapes)
+        config.add_optimization_profile(profile)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if not self.strongly_typed:
+            for flag in {"int8": ("INT8", "FP16"), "fp16": ("FP16",)}.get(target.precision, ()):
+                config.set_flag(getattr(trt.BuilderFlag, flag))
+        if hasattr(trt.TacticSource, "CUDNN"):  # 8.6: cuDNN and cuBLAS may be absent; not needed
+            kept = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+            sources = [getattr(trt.TacticSource, name) for name in kept]
+            config.set_tactic_sources(sum(1 << int(source) for source in sources))
+        if progress is not None and hasattr(trt, "IProgressMonitor"):
+            config.progress_monitor = _make_monitor(trt, progress)
+        self._aim(config, target)
+
+    def _aim(self, config: Any, target: Target) -> None:
+        """Say for which GPUs: this one, a list (RTX), or any of a family."""
+        trt = self.module
+        if not self.is_rtx:
+            if target.capabilities:
+                raise BackendError(
+                    f"{self!r} builds for the GPU that is here only; build on the target itself, "
+                    "or ahead of time with tensorrt-rtx"
+                )
+            if target.portable:
+                config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+            return
+        wanted = target.capabilities
+        if target.portable and not wanted:
+            wanted = tuple(c for c in RTX_TARGETS if float(c) >= 8)  # 7.5 refuses FP32 GEMM
+        unknown = set(wanted) - set(RTX_TARGETS)
+        if unknown:
+            raise BackendError(
+                f"{self!r} has no target {', '.join(sorted(unknown))}; it has "
+                f"{', '.join(RTX_TARGETS)}"
+            )
+        config.num_compute_capabilities = len(wanted)
+        for number, capability in enumerate(wanted):
+            name = "SM" + capability.replace(".", "")
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), number)
+
+    def _timing_cache(self, config: Any, content: bytes, target: Target) -> Any:
+        """None with RTX: it compiles for a GPU when it meets one, and times nothing before."""
+        if self.is_rtx:
+            return None
+        cache = config.create_timing_cache(content)
+        config.set_timing_cache(cache, ignore_mismatch=False)
+        return cache
+
+    def layers(self, engine: Any) -> str:
+        """The engine inspector's description of every layer, as JSON text."""
+        inspector = engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self.module.LayerInformationFormat.JSON))
+
+
+def load() -> TensorRT:
+    """Import `tensorrt`, else `tensorrt_rtx`.
+
+    Raises:
+        BackendError: neither can be imported.
+    """
+    reasons = []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            module = __import__(name)
+            if not hasattr(module, "Builder") and not hasattr(module, "Runtime"):
+                raise ImportError("it is a stub without libraries")
+        except (ImportError, OSError, RuntimeError) as error:  # the wheels raise all three
+            reasons.append(f"{name}: {error}")
+        else:
+            return TensorRT(module)
+    raise BackendError(
+        f"TensorRT cannot be imported ({'; '.join(reasons)}); install tensorrt (JetPack has it) or "
+        "tensorrt-rtx-cu13, or use an ONNX model"
+    )
+
+
+def _make_logger(trt: Any, messages: deque[tuple[str, str]]) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps what TensorRT says, because it is the only place where it gives reasons."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            name = str(severity).rsplit(".", 1)[-1].replace("INTERNAL_", "")
+            if name in ("ERROR", "WARNING"):
+                messages.append((name, text))
+            logger.debug("tensorrt %s: %s", name.lower(), text)
+
+    return Log()
+
+
+def _make_monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Passes the outermost phase's steps on."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, name: str, parent: Optional[str], steps: int) -> None:
+            if parent is None or parent in self.steps:
+                self.steps[name] = steps
+                progress(name, 0, steps)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            progress(name, step + 1, self.steps.get(name, step + 1))
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            self.steps.pop(name, None)
+
+    return Monitor()

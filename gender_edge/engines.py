@@ -1,0 +1,223 @@
+"""ONNX to TensorRT engine on this machine, and the cache of engines built here.
+
+An engine file is raw, so that trtexec, Triton and DeepStream load it; what it is stands in
+`<engine>.json` beside it: the model's own metadata, and what it was built by, on and for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+from . import zoo
+from .backends import tensorrt_api
+from .backends.tensorrt_api import Target, TensorRT
+from .errors import BackendError, ModelError
+from .spec import ModelSpec
+
+logger = logging.getLogger("gender_edge")
+
+SUFFIXES = (".engine", ".plan")
+FORMAT_VERSION = 1
+CACHE_VARIABLE = "GENDER_EDGE_CACHE"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What stands beside an engine.
+
+    Attributes:
+        spec: the model's own metadata.
+        onnx_sha256: of the file it was built from.
+        engine_sha256: of the engine itself.
+        tensorrt: module name and full version that built it, the only ones that load it.
+        gpu, capability: what it was built on; None for one built ahead of time.
+        target: what it was built for.
+    """
+
+    spec: ModelSpec
+    onnx_sha256: str
+    engine_sha256: str
+    tensorrt: tuple[str, str]
+    gpu: Optional[str]
+    capability: Optional[str]
+    target: Target
+
+    def write(self, engine: Path) -> None:
+        """Write it beside the engine."""
+        content = {
+            "format": FORMAT_VERSION,
+            **asdict(self),
+            "spec": json.loads(self.spec.to_json()),
+        }
+        _replace(sidecar(engine), json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def read(cls, engine: Path) -> EngineInfo:
+        """Read what stands beside an engine.
+
+        Raises:
+            ModelError: nothing does, or it is of another format.
+        """
+        path = sidecar(engine)
+        rebuild = f"build the engine again with `gender-edge build NAME --output {engine}`"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if raw.pop("format") != FORMAT_VERSION:
+                raise ModelError(f"{path}: of another format; {rebuild}")
+            target = raw.pop("target")
+            target["capabilities"] = tuple(target["capabilities"])
+            name, version = raw.pop("tensorrt")
+            spec = ModelSpec.from_json(json.dumps(raw.pop("spec")), str(path))
+            return cls(spec=spec, tensorrt=(name, version), target=Target(**target), **raw)
+        except FileNotFoundError:
+            raise ModelError(
+                f"{path}: missing; an engine needs the file written beside it (labels, crop rule, "
+                f"calibration): copy both, or {rebuild}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: cannot be read ({error}); {rebuild}") from error
+
+
+def sidecar(engine: Path) -> Path:
+    """`<engine>.json`."""
+    return engine.with_name(engine.name + ".json")
+
+
+def cache_folder() -> Path:
+    """Where engines built here are kept: $GENDER_EDGE_CACHE, else the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
+
+
+def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Target) -> Path:
+    """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each."""
+    parts = [onnx_sha256, api.name, api.version, gpu, json.dumps(asdict(target), sort_keys=True)]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).stem)
+    return cache_folder() / "engines" / f"{plain}-{key}.engine"
+
+
+def build_engine(
+    model: Union[str, os.PathLike[str]],
+    output: Optional[Union[str, os.PathLike[str]]] = None,
+    *,
+    max_batch: int = 64,
+    opt_batch: Optional[int] = None,
+    portable: bool = False,
+    targets: tuple[str, ...] = (),
+    progress: Optional[Callable[[str, int, int], None]] = None,
+) -> Path:
+    """Build a TensorRT engine from an ONNX model of this package.
+
+    Args:
+        model: shipped name or ONNX file.
+        output: where to write it; None for the cache, where `Classifier` finds it. A cached
+            engine that is there already is not built again.
+        max_batch: the largest batch it will take.
+        opt_batch: the batch it is tuned for; None for half of the largest, at least 1.
+        portable: for other GPUs too, slower.
+        targets: compute capabilities such as "8.6" to build for ahead of time, without a GPU
+            (TensorRT-RTX only).
+        progress: called with a phase's name, its step and its number of steps.
+
+    Returns:
+        The engine's path; `<engine>.json` lies beside it.
+
+    Raises:
+        ModelError: no such model.
+        BackendError: no TensorRT, no GPU where one is needed, or the build failed.
+    """
+    if max_batch < 1:
+        raise BackendError(f"max_batch={max_batch}: expected at least 1")
+    content, name = zoo.read(os.fspath(model))
+    spec = _spec_of(content, name)
+    api = tensorrt_api.load()
+    target = Target(
+        opt_batch=min(max_batch, opt_batch or max(1, max_batch // 2)),
+        max_batch=max_batch,
+        precision=spec.precision,
+        portable=portable,
+        capabilities=tuple(targets),
+    )
+    gpu, capability = _where(api, target)
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(output) if output else cache_path(digest, name, api, gpu or "", target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if output is None and path.exists() and sidecar(path).exists():
+            return path
+        timing = path.parent / f"timing-{api.name}-{api.version}.cache"
+        before = timing.read_bytes() if timing.exists() else b""
+        plan, after = api.build(content, target, before, progress)
+        if after:
+            _replace(timing, after)
+        EngineInfo(
+            spec=spec,
+            onnx_sha256=digest,
+            engine_sha256=hashlib.sha256(plan).hexdigest(),
+            tensorrt=(api.name, api.version),
+            gpu=gpu,
+            capability=capability,
+            target=target,
+        ).write(path)
+        _replace(path, plan)
+    return path
+
+
+def _spec_of(content: bytes, name: str) -> ModelSpec:
+    from .backends.onnx import OnnxBackend  # the same checks as for running it
+
+    backend = OnnxBackend(content, name, device="cpu", threads=1)
+    spec = backend.spec
+    backend.close()
+    return spec
+
+
+def _where(api: TensorRT, target: Target) -> tuple[Optional[str], Optional[str]]:
+    """Name and capability of the GPU that the build happens on; (None, None) ahead of time."""
+    from .backends import cuda
+
+    if api.is_rtx and (target.capabilities or target.portable):
+        return None, None
+    try:
+        device = cuda.open_device()
+    except BackendError as error:
+        if api.is_rtx:
+            raise BackendError(
+                f"{error}; without a GPU name the compute capability to build for, as in "
+                "`gender-edge build NAME --target 8.6`"
+            ) from error
+        raise
+    return device.name, device.capability
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process build a file while others wait for it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: builds may repeat, and the last whole file stays
+        yield
+        return
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
