@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Debian and Ubuntu keep venv in a package of its own; root gets it without asking.
+VENV_PACKAGE := { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y python3-venv; }
+
 .PHONY: demo test lint format clean
 .DELETE_ON_ERROR:
 
@@ -33,8 +36,8 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
-	  || { echo "this Python has no venv: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(VENV_PACKAGE) \
+	  || { echo "this Python has no venv; as root: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml | $(BIN)/python
@@ -43,5 +46,5 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 # torch's CPU-only builds do not load torchvision, so this takes the full one (several GB).
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q -e '.[export,bench,test,dev]'
+	$(BIN)/pip install -q -e '.[export,bench,tensorrt-rtx,test,dev]'
 	@touch $@ $(VENV)/.runtime

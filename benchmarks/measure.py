@@ -1,6 +1,6 @@
-"""Measure one model in a process of its own, so that its memory is its own.
+"""Measure one model at one batch size in a process of its own, so that its memory is its own.
 
-Run by `run.py`, or by hand: `python benchmarks/measure.py MODEL --batches 1,8`. Prints one JSON
+Run by `run.py`, or by hand: `python -m benchmarks.measure MODEL --batch 8`. Prints one JSON
 object. The clock runs around `Classifier.predict`: uint8 crops in memory to predictions; reading,
 decoding and cutting are outside it.
 """
@@ -36,13 +36,13 @@ def resident_mb() -> tuple[float, float]:
     return int(found["VmRSS"]) * 1024 / 1e6, int(found["VmHWM"]) * 1024 / 1e6
 
 
-def measure(model: str, batches: list[int], seconds: float, threads: int | None) -> dict[str, Any]:
-    """Latency, throughput and memory of one model.
+def measure(model: str, batch: int, seconds: float, threads: int | None) -> dict[str, Any]:
+    """Latency, throughput and memory of one model at one batch size.
 
     Args:
         model: a name or a path.
-        batches: batch sizes.
-        seconds: for how long each batch size is run.
+        batch: faces run at once.
+        seconds: for how long.
         threads: CPU threads; None for the engine's own choice.
     """
     started = time.perf_counter()
@@ -50,19 +50,18 @@ def measure(model: str, batches: list[int], seconds: float, threads: int | None)
 
     imported = time.perf_counter()
     after_import, _ = resident_mb()
-    classifier = Classifier(model, threads=threads, batch_size=max(batches))
+    classifier = Classifier(model, threads=threads, batch_size=batch)
     loaded = time.perf_counter()
     after_load, _ = resident_mb()
-    rows = [_time_batch(classifier, size, seconds) for size in batches]
+    timed = _time_batch(classifier, batch, seconds)
     return {
         "classifier": repr(classifier),
         "backend": classifier.backend,
         "provider": classifier.provider,
-        "threads": threads,
         "import_s": imported - started,
         "load_s": loaded - imported,
         "resident_mb": {"import": after_import, "load": after_load, "peak": resident_mb()[1]},
-        "batches": rows,
+        **timed,
     }
 
 
@@ -92,12 +91,11 @@ def main() -> int:
     """Measure what the command line names and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--batches", default="1")
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    batches = [int(v) for v in arguments.batches.split(",")]
-    print(json.dumps(measure(arguments.model, batches, arguments.seconds, arguments.threads)))
+    print(json.dumps(measure(**vars(arguments))))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ HEAD = (
     "M param.",
     "MMACs",
     "file MB",
-    "accuracy %",
+    "accuracy, %",
 )
 
 
@@ -32,7 +33,6 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             table.append((variant["name"], *["-"] * (len(HEAD) - 2), variant["error"]))
             continue
         accuracy = variant["accuracy"]
-        value, mark = accuracy["value"], "" if accuracy["measured"] else " (recorded)"
         for row in variant["batches"]:
             table.append(
                 (
@@ -40,32 +40,62 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
                     str(row["batch"]),
                     *(f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
                     f"{row['faces_per_s']:.0f}",
-                    f"{variant['resident_mb']['peak']:.0f}",
+                    f"{row['resident_mb']['peak']:.0f}",
                     f"{variant['parameters'] / 1e6:.2f}",
                     f"{variant['macs'] / 1e6:.0f}",
                     f"{variant['bytes'] / 1e6:.2f}",
-                    "-" if value is None else f"{100 * value:.2f}{mark}",
+                    _share(accuracy) + ("" if accuracy["measured"] else " (recorded)"),
                 )
             )
     return table
 
 
+def _share(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "not measured"
+    return " ".join(
+        [f"{100 * figure['value']:.1f}", f"({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"]
+    )
+
+
+def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Recorded balanced accuracy of every variant on each test set; the first row is the head."""
+    recorded = [v for v in result["variants"] if v.get("accuracy", {}).get("sets")]
+    names = list(dict.fromkeys(name for v in recorded for name in v["accuracy"]["sets"]))
+    table: list[tuple[str, ...]] = [("balanced accuracy, %", *names)] if recorded else []
+    for variant in recorded:
+        sets = variant["accuracy"]["sets"]
+        cells = (_share(sets[name]) if name in sets else "-" for name in names)
+        table.append((variant["name"], *cells))
+    return table
+
+
 def text(result: dict[str, Any]) -> str:
-    """An aligned table for a terminal."""
-    lines = [HEAD, *rows(result)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    """Aligned tables for a terminal."""
+    parts = ["\n".join(_aligned([HEAD, *rows(result)]))]
+    if sets := set_rows(result):
+        parts.append("\n".join(_aligned(sets)))
+    return "\n\n".join([*parts, caption(result)])
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     aligned = []
     for line in lines:
         cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))]
         aligned.append("  ".join(cells).rstrip())
-    return "\n".join([*aligned, caption(result)])
+    return aligned
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The same table in Markdown."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---|" + "---:|" * (len(HEAD) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(result)]
-    return "\n".join(lines) + f"\n\n{caption(result)}\n"
+    """The same tables in Markdown."""
+    tables = [table for table in ([HEAD, *rows(result)], set_rows(result)) if table]
+    return "\n\n".join(["\n".join(_piped(table)) for table in tables] + [caption(result)]) + "\n"
+
+
+def _piped(table: list[tuple[str, ...]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "|---|" + "---:|" * (len(table[0]) - 1), *lines[1:]]
 
 
 def caption(result: dict[str, Any]) -> str:
@@ -82,19 +112,24 @@ def caption(result: dict[str, Any]) -> str:
     )
 
 
+def need_matplotlib() -> None:
+    """Stop at once, and not after minutes of measuring, where it is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit(
+            "a plot needs matplotlib, which the runtime does not install: pip install "
+            "'gender_edge[bench]'"
+        )
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
     """Balanced accuracy against latency at the smallest batch, with the Pareto front.
 
     Raises:
         SystemExit: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit(
-            "--plot needs matplotlib, which the runtime does not install: pip install "
-            "'gender_edge[bench]'"
-        ) from None
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
     points = [
         (v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"], v["name"], v["bytes"] / 1e6)
         for v in result["variants"]

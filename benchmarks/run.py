@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,10 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine, report
-from gender_edge import Classifier, GenderEdgeError, evaluation, zoo
+from gender_edge import BackendError, Classifier, GenderEdgeError, evaluation, zoo
 from gender_edge.labelled import Sample, read_labelled
 
-MEASURE = Path(__file__).with_name("measure.py")
-QUICK = {"seconds": 0.4, "batches": "1,16"}
+ROOT = Path(__file__).resolve().parent.parent
 RECORDED = "Accuracy: mean balanced accuracy over the recorded test sets ({})."
 MEASURED = "Accuracy: balanced accuracy measured in this run on {} faces of {}."
 
@@ -35,26 +35,35 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", help="shipped names or files (default: all shipped)")
-    parser.add_argument("--batches", default="1,8,32", help="batch sizes, comma-separated")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each batch size")
+    parser.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
+    parser.add_argument("--seconds", type=float, help="for each batch size (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
     parser.add_argument("--data", help="labelled folder or list: measure accuracy here")
     parser.add_argument("--split", help="only this split of the data")
-    parser.add_argument("--quick", action="store_true", help="batches 1 and 16, briefly")
+    parser.add_argument("--quick", action="store_true", help="batches 1 and 16, 0.4 s each")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="PNG, SVG or PDF")
     parser.add_argument("--save", action="store_true", help="JSON under benchmarks/results/")
     arguments = parser.parse_args(argv)
-    if arguments.quick:
-        vars(arguments).update(QUICK)
+    arguments.batches = arguments.batches or ([1, 16] if arguments.quick else [1, 8, 32])
+    arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 3.0)
     return arguments
 
 
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected batch sizes such as 1,8,32")
+    return sorted({int(p) for p in parts})
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns 0, or 1 if a variant could not be measured."""
+    """Run a command line; returns 0, 1 if a variant could not be measured, 2 if nothing could."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = parse(argv)
+    if arguments.plot:
+        report.need_matplotlib()
     try:
         samples = read_labelled(arguments.data, arguments.split) if arguments.data else None
         names = arguments.models or zoo.names()
@@ -71,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         result["variants"].append(variant(name, arguments, samples))
     result["accuracy_note"] = _note(result["variants"], arguments.data)
-    _write(result, arguments)
     print(report.text(result))
+    _write(result, arguments)
     print(json.dumps(result))
     return int(any("error" in v for v in result["variants"]))
 
@@ -81,28 +90,39 @@ def variant(
     name: str, arguments: argparse.Namespace, samples: list[Sample] | None
 ) -> dict[str, Any]:
     """Everything about one model; a model that fails is a row with its reason."""
-    command = [sys.executable, str(MEASURE), name, "--batches", arguments.batches]
-    command += ["--seconds", str(arguments.seconds)]
-    command += ["--threads", str(arguments.threads)] if arguments.threads else []
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        lines = process.stderr.strip().splitlines()
-        return {"name": name, "error": lines[-1] if lines else f"exit {process.returncode}"}
-    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    content, _ = zoo.read(name)
-    with Classifier(name) as classifier:
-        spec = classifier.spec
-        accuracy = _accuracy(name, classifier, samples)
+    try:
+        with Classifier(name) as classifier:
+            spec = classifier.spec
+            accuracy = _accuracy(name, classifier, samples)
+        path = zoo.entry(name).path if name in zoo.names() else Path(name)
+        rows = [_measured(name, size, arguments) for size in arguments.batches]
+    except GenderEdgeError as error:
+        return {"name": name, "error": str(error)}
     return {
         "name": name,
         "precision": spec.precision,
         "input_size": spec.input_size,
         "parameters": spec.parameters,
         "macs": spec.macs,
-        "bytes": len(content),
+        "bytes": path.stat().st_size,
         "accuracy": accuracy,
-        **figures,
+        "batches": rows,
     }
+
+
+def _measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One batch size in a process of its own, which imports the same tree as this one."""
+    command = [sys.executable, "-m", "benchmarks.measure", name, "--batch", str(batch)]
+    command += ["--seconds", str(arguments.seconds)]
+    command += ["--threads", str(arguments.threads)] if arguments.threads else []
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        raise BackendError(lines[-1] if lines else f"exit status {process.returncode}")
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
 def _accuracy(name: str, classifier: Classifier, samples: list[Sample] | None) -> dict[str, Any]:
@@ -114,7 +134,7 @@ def _accuracy(name: str, classifier: Classifier, samples: list[Sample] | None) -
     recorded = zoo.entry(name)
     return {
         "measured": False,
-        "value": recorded.accuracy,
+        **recorded.accuracy,
         "sets": {k: v["balanced_accuracy"] for k, v in recorded.evaluation["sets"].items()},
     }
 
@@ -134,8 +154,10 @@ def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
         name = machine.slug(result["machine"])
         targets.append(Path(__file__).parent / "results" / f"{name}.json")
     for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(result, indent=1) + "\n")
     if arguments.markdown:
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(report.markdown(result))
     if arguments.plot:
         report.plot(result, arguments.plot)

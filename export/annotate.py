@@ -6,9 +6,9 @@ in which it finds nothing keep no box: they are then used whole, as a face crop,
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Optional
 
@@ -28,9 +28,7 @@ Face = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
 _detector: Optional[cv2.FaceDetectorYN] = None
 
 
-def annotate(
-    samples: list[Sample], detector: Path, workers: int = os.cpu_count() or 1
-) -> list[Sample]:
+def annotate(samples: list[Sample], detector: Path, workers: int = 1) -> list[Sample]:
     """Samples with box and landmarks filled in where a face was found.
 
     Raises:
@@ -38,7 +36,8 @@ def annotate(
     """
     if not detector.is_file():
         raise DataError(f"{detector}: no such detector; give a YuNet ONNX file with --detector")
-    with ProcessPoolExecutor(workers, initializer=_open, initargs=(str(detector),)) as pool:
+    spawn = get_context("spawn")  # a fork would copy torch's threads in an unknown state
+    with ProcessPoolExecutor(workers, spawn, initializer=_open, initargs=(str(detector),)) as pool:
         faces = pool.map(_find, samples, chunksize=64)
         bar = tqdm(zip(samples, faces), total=len(samples), desc="faces", disable=None)
         return [replace(s, box=f[0], landmarks=f[1]) if f else s for s, f in bar]

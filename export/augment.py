@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from gender_edge import images
-from gender_edge.evaluation import FRAMINGS
+from gender_edge.evaluation import FRAMINGS, guides
 from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
 
@@ -18,9 +18,8 @@ FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
 
 
 def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
-    """The crop matrix under one framing; where no face was found, of the whole picture."""
-    landmarks = sample.landmark_array() if framing == "landmarks" else None
-    box = sample.box if framing == "box" else None
+    """The crop matrix under one framing, as the runtime would choose it."""
+    box, landmarks = guides(sample, framing)
     return images.face_matrix(shape, rule, box, landmarks)
 
 

@@ -13,12 +13,16 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from gender_edge import evaluation
@@ -32,14 +36,15 @@ from . import card, graph, plots
 from .annotate import annotate
 from .architectures import Network
 from .calibrate import abstention_thresholds, fit_temperature
-from .data import Pack, pack, split_off
+from .data import Pack, drop_copies, look, pack, readable, split_off
+from .duplicates import Fingerprints, near_pairs
 from .quantize import calibration_crops, quantize
 from .recipe import Recipe, Source
-from .train import targets, train
+from .train import CONFIG, WEIGHTS, finished, predict, targets, train
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_SHARE = 0.1  # carved from train where a set has no validation split of its own
+HELD_OUT_SHARE = 0.1  # carved from train where a set has no such split of its own
 
 
 @dataclass(frozen=True)
@@ -70,48 +75,92 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     twin = None
     for precision, file in (("fp32", exported), ("int8", quantized)):
         spec = describe(recipe, network, precision)
-        model = calibrate_step(recipe, file, spec, run / precision, places)
-        twin = evaluate_step(recipe, model, places, twin)
-        card.write(model.parent)
-    return [ship(run / precision, places.models) for precision in recipe.precisions]
+        shipped = precision in recipe.precisions
+        model = run / precision / "model.onnx"
+        if not _fresh(model, file, run / CONFIG):
+            spec = calibrated(recipe, file, spec, places) if shipped else spec
+            graph.write_spec(file, spec, model)
+        # A twin that is not shipped is only there to say what quantisation cost.
+        twin = evaluate_step(recipe, model, places, FRAMINGS if shipped else FRAMINGS[:1], twin)
+        if shipped:
+            card.write(model.parent)
+    return [
+        ship(run / precision, places.models, default=recipe.default == precision)
+        for precision in recipe.precisions
+    ]
 
 
-def annotated(name: str, places: Places) -> list[Sample]:
-    """One labelled set with faces found and, if it has none, a validation split carved out."""
-    target = places.runs / "data" / Path(name).stem / "annotated.csv"
+def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
+    """One labelled set, ready: readable, faces found, every split there, no picture in two."""
+    target = places.runs / "data" / _stem(name) / "annotated.csv"
     if not target.exists():
-        samples = read_labelled(places.data / name)
+        samples = readable(read_labelled(places.data / name))
         if any(s.box is None and s.landmarks is None for s in samples):
             if places.detector is None:
                 raise DataError(f"{name} has no boxes; name a YuNet ONNX file with --detector")
-            samples = annotate(samples, places.detector)
+            samples = annotate(samples, places.detector, workers)
             lost = sum(s.box is None for s in samples)
             logger.info(
                 "%s: no face found in %d of %d pictures, used whole", name, lost, len(samples)
             )
         if {s.split for s in samples} == {None}:
             samples = [replace(s, split="train") for s in samples]
-            samples = split_off(samples, "train", "test", VALIDATION_SHARE)
+            samples = split_off(samples, "train", "test", HELD_OUT_SHARE)
         if not any(s.split == "val" for s in samples) and any(s.split == "train" for s in samples):
-            samples = split_off(samples, "train", "val", VALIDATION_SHARE)
-        write_csv(samples, target)
+            samples = split_off(samples, "train", "val", HELD_OUT_SHARE)
+        write_csv(drop_copies(samples), target)
     return read_labelled(target)
 
 
-def packed(source: Source, places: Places) -> Pack:
+def _stem(name: str) -> str:
+    """A folder's name for a set: `a/list.csv` and `b/list.csv` are two."""
+    return "-".join(Path(name).with_suffix("").parts)
+
+
+def packed(source: Source, places: Places, workers: int = 1) -> Pack:
     """The decoded pictures of one split of one set."""
-    samples = [s for s in annotated(source.list, places) if s.split == source.split]
+    samples = [s for s in annotated(source.list, places, workers) if s.split == source.split]
     if not samples:
         raise DataError(f"{source.list} has no split {source.split!r}; see its annotated.csv")
-    return pack(samples, places.runs / "data" / f"{Path(source.list).stem}-{source.split}")
+    return pack(samples, places.runs / "data" / f"{_stem(source.list)}-{source.split}")
 
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
-    packs = [packed(source, places) for source in recipe.train]
-    validation = {Path(s.list).stem: packed(s, places) for s in recipe.validate}
-    run = places.runs / recipe.name
-    return train(recipe, packs, validation, run, trunk=places.trunk, workers=workers)
+    packs = [packed(source, places, workers) for source in recipe.train]
+    validation = {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
+    return train(
+        recipe,
+        packs,
+        validation,
+        places.runs / recipe.name,
+        trunk=places.trunk,
+        teacher_logits=teacher_step(recipe, packs, places),
+        workers=workers,
+    )
+
+
+def teacher_step(recipe: Recipe, packs: list[Pack], places: Places) -> Optional[Tensor]:
+    """What the recipe's teacher, an earlier run, says of every training picture, aligned."""
+    if recipe.teacher is None:
+        return None
+    run = places.runs / recipe.teacher
+    teacher = finished(run)
+    target = places.runs / recipe.name / "teacher.npy"
+    if not _fresh(target, run / WEIGHTS):
+        size = json.loads((run / CONFIG).read_text())["input_size"]
+        logits = torch.cat([predict(teacher, p, size, FRAMINGS[0]) for p in packs])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.save(target, logits.numpy())
+    return torch.from_numpy(np.load(target))
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file to write beside the target, which it replaces when it is whole."""
+    partial = target.with_name(f"partial-{target.name}")
+    yield partial
+    partial.replace(target)
 
 
 def _fresh(output: Path, *inputs: Path) -> bool:
@@ -122,18 +171,20 @@ def _fresh(output: Path, *inputs: Path) -> bool:
 def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
     """RUN/fp32.onnx from the trained weights."""
     target = run / "fp32.onnx"
-    if not _fresh(target, run / "weights.safetensors"):
-        graph.export(network, recipe.input_size, target)
+    if not _fresh(target, run / WEIGHTS):
+        with replacing(target) as partial:
+            graph.export(network, recipe.input_size, partial)
     return target
 
 
 def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
     """RUN/int8.onnx, its ranges estimated on training crops."""
     target = source.with_name("int8.onnx")
-    if not _fresh(target, source):
+    if not _fresh(target, source, source.with_name(CONFIG)):
         packs = [packed(s, places) for s in recipe.train]
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
-        quantize(source, crops, target, recipe.calibration)
+        with replacing(target) as partial:
+            quantize(source, crops, partial, recipe.calibration)
     return target
 
 
@@ -149,19 +200,15 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
         crop=CropRule(),
         parameters=parameters,
         macs=macs,
-        trained_on=tuple(f"{Path(s.list).stem}:{s.split}" for s in recipe.train),
+        trained_on=tuple(f"{_stem(s.list)}:{s.split}" for s in recipe.train),
         license=recipe.license,
         revision=graph.revision(),
     )
 
 
-def calibrate_step(
-    recipe: Recipe, source: Path, spec: ModelSpec, folder: Path, places: Places
-) -> Path:
-    """FOLDER/model.onnx: temperature and thresholds fitted on validation, through the runtime."""
-    target = folder / "model.onnx"
-    if _fresh(target, source):
-        return target
+def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) -> ModelSpec:
+    """The spec with temperature and thresholds fitted on validation, through the runtime."""
+    target = source.with_suffix(".uncalibrated.onnx")
     graph.write_spec(source, spec, target)
     logits, truth = [], []
     with Classifier(target) as classifier:
@@ -177,29 +224,40 @@ def calibrate_step(
     scores, labels = np.concatenate(logits), np.concatenate(truth)
     temperature = fit_temperature(scores, labels)
     limits = abstention_thresholds(scores, labels, temperature, recipe.abstain_error)
-    graph.write_spec(source, replace(spec, temperature=temperature, abstain_below=limits), target)
-    return target
+    target.unlink()
+    return replace(spec, temperature=temperature, abstain_below=limits)
 
 
-def evaluate_step(recipe: Recipe, model: Path, places: Places, twin: Optional[Path] = None) -> Path:
+def evaluate_step(
+    recipe: Recipe,
+    model: Path,
+    places: Places,
+    framings: Sequence[str] = FRAMINGS,
+    twin: Optional[Path] = None,
+) -> Path:
     """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`.
 
     Args:
+        framings: the first is reported in full, the others as balanced accuracy.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
     if _fresh(target, model):
         return target
     sets: dict[str, Any] = {}
+    seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
     with Classifier(model) as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
-            name = Path(part.list).stem
+            name = _stem(part.list)
             progress = partial(tqdm, desc=name, disable=None)
-            outcome = evaluation.classify(classifier, samples, progress=progress)
+            outcome = evaluation.classify(
+                classifier, samples, framing=framings[0], progress=progress
+            )
             sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
-            for framing in FRAMINGS[1:]:
+            sets[name]["copies"] = _without_copies(outcome, seen)
+            for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
                 sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
         spec, backend = asdict(classifier.spec), classifier.backend
@@ -215,8 +273,23 @@ def evaluate_step(recipe: Recipe, model: Path, places: Places, twin: Optional[Pa
     return target
 
 
-def ship(folder: Path, models: Path) -> str:
-    """Copy a finished model into the registry's folder and note its checksum; returns its name."""
+def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> dict[str, Any]:
+    """How many pictures have a near-duplicate in training or validation, and accuracy without."""
+    prints = look(outcome.samples)
+    copies = np.zeros(len(prints), bool)
+    for known in seen:
+        copies[near_pairs(prints, known)[:, 0]] = True
+    right = (outcome.female >= 0.5) == outcome.truth
+    without = evaluation.balanced(right[~copies], outcome.truth[~copies])
+    return {"count": int(copies.sum()), "balanced_accuracy_without": without}
+
+
+def ship(folder: Path, models: Path, default: bool = False) -> str:
+    """Copy a finished model into the registry's folder and note its checksum; returns its name.
+
+    Args:
+        default: whether `Classifier()` shall open this one (the first one shipped does anyway).
+    """
     spec = json.loads((folder / "evaluation.json").read_text())["spec"]
     name = str(spec["name"])
     home = models / name
@@ -227,6 +300,8 @@ def ship(folder: Path, models: Path) -> str:
     registry: dict[str, Any] = {"default": name, "models": {}}
     if registry_file.exists():
         registry = json.loads(registry_file.read_text())
+    if default:
+        registry["default"] = name
     content = (home / "model.onnx").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     registry["models"][name] = {"sha256": digest, "bytes": len(content)}

@@ -81,6 +81,12 @@ def _sets(own: dict[str, Any]) -> str:
         if twin:
             cells.append(_share(twin["sets"][name], interval=False))
         lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
+    copies = [
+        f"{name}: {figures['copies']['count']} of {figures['faces']} (balanced accuracy without "
+        f"them {_share(figures['copies']['balanced_accuracy_without'])})"
+        for name, figures in own["sets"].items()
+    ]
+    lines += ["", f"Pictures with a near-duplicate in training or validation: {'; '.join(copies)}."]
     return "\n".join(lines) + "\n"
 
 

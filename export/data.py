@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,25 +13,54 @@ import numpy as np
 from tqdm import tqdm
 
 from gender_edge import images
+from gender_edge.errors import GenderEdgeError
 from gender_edge.labelled import Sample, read_csv, write_csv
 
+from .duplicates import Fingerprints, components, fingerprints, near_pairs
+
+logger = logging.getLogger(__name__)
+
 STORED_SIDE = 256  # px; a longer short side is averaged down to it, networks here see less
-HASH_DISTANCE = 4  # of 64 bits; closer pictures count as one (checked by eye on these sets)
+HELD_OUT = ("train", "val", "test")  # a copy is dropped from the split that stands further left
+
+
+def readable(samples: list[Sample]) -> list[Sample]:
+    """The samples whose pictures can be decoded; the others are counted and named in the log."""
+    kept = []
+    for sample in tqdm(samples, desc="read", disable=None):
+        try:
+            images.decode(sample.read(), sample.name)
+        except GenderEdgeError as error:
+            logger.warning("left out: %s", error)
+        else:
+            kept.append(sample)
+    return kept
+
+
+def look(samples: list[Sample]) -> Fingerprints:
+    """Fingerprints of all samples' pictures."""
+    return fingerprints(images.decode(s.read(), s.name) for s in samples)
 
 
 def split_off(samples: list[Sample], split: str, new: str, share: float) -> list[Sample]:
     """Move about `share` of a split into a new one, whole groups at a time.
 
-    Groups are identities where the set knows them, else clusters of near-duplicates, so that
-    nobody and no picture stands on both sides. Which groups move depends on their content alone,
-    not on their order.
+    A group is everything joined by identity, where the set knows it, or by being near-duplicates,
+    so that nobody and no picture stands on both sides. Which groups move depends on the pictures
+    alone, not on their order.
     """
     inside = [i for i, s in enumerate(samples) if s.split == split]
-    groups = group([samples[i] for i in inside])
-    generator = np.random.default_rng(0)
-    order = generator.permutation(np.unique(groups))
-    sizes = np.bincount(groups)[order]
-    moved = set(order[: int(np.searchsorted(np.cumsum(sizes), share * len(inside))) + 1])
+    prints = look([samples[i] for i in inside])
+    groups = group([samples[i] for i in inside], prints)
+    # An order that is as good as random, the same wherever the pictures are the same.
+    keys = [hashlib.sha256(h.tobytes()).digest() for h in prints.hashes]
+    first = {g: min(k for k, own in zip(keys, groups) if own == g) for g in set(groups)}
+    moved, count = set(), 0
+    for number in sorted(first, key=lambda g: first[g]):
+        if count >= share * len(inside):
+            break
+        moved.add(number)
+        count += int((groups == number).sum())
     result = list(samples)
     for i, g in zip(inside, groups):
         if g in moved:
@@ -37,38 +68,29 @@ def split_off(samples: list[Sample], split: str, new: str, share: float) -> list
     return result
 
 
-def group(samples: list[Sample]) -> np.ndarray:
-    """A group number for every sample: one identity, or one cluster of near-duplicates."""
-    if all(s.identity for s in samples):
-        return np.unique([str(s.identity) for s in samples], return_inverse=True)[1]
-    hashes = np.array([difference_hash(images.decode(s.read(), s.name)) for s in samples])
-    return cluster(hashes, HASH_DISTANCE)
+def group(samples: list[Sample], prints: Fingerprints) -> np.ndarray:
+    """A group number for every sample: of one identity, or near-duplicates, or both in a chain."""
+    pairs = [near_pairs(prints, prints)]
+    known: dict[str, int] = {}
+    for number, sample in enumerate(samples):
+        if sample.identity:
+            pairs.append(np.array([[number, known.setdefault(sample.identity, number)]]))
+    return components(len(samples), np.concatenate(pairs))
 
 
-def difference_hash(image: np.ndarray) -> np.ndarray:
-    """64-bit dHash (Krawetz 2013) as 8 bytes: signs of horizontal differences at 9x8 pixels."""
-    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
-    return np.packbits(small[:, 1:] > small[:, :-1])
+def drop_copies(samples: list[Sample]) -> list[Sample]:
+    """Leave out of train what has a near-duplicate in val or test, and out of val what has in test.
 
-
-def cluster(hashes: np.ndarray, distance: int) -> np.ndarray:
-    """Connected components of 64-bit hashes (N, 8) that lie within `distance` bits."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    bits = np.unpackbits(hashes, axis=1).astype(np.float32)
-    ones = bits.sum(1)
-    rows, columns = [], []
-    for start in range(0, len(bits), 1024):
-        part = bits[start : start + 1024]
-        apart = ones[start : start + 1024, None] + ones[None] - 2 * part @ bits.T
-        near = np.nonzero(apart <= distance)
-        rows.append(near[0] + start)
-        columns.append(near[1])
-    pairs = (np.concatenate(rows), np.concatenate(columns))
-    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(bits),) * 2)
-    return connected_components(graph, directed=False)[1]
+    Test splits stay as they are, so that figures on them can be compared with others'.
+    """
+    known = [i for i, s in enumerate(samples) if s.split in HELD_OUT]
+    rank = np.array([HELD_OUT.index(str(samples[i].split)) for i in known])
+    prints = look([samples[i] for i in known])
+    pairs = near_pairs(prints, prints)
+    lower = pairs[rank[pairs[:, 0]] < rank[pairs[:, 1]], 0]
+    dropped = {known[i] for i in lower}
+    logger.info("%d pictures left out: near-duplicates of held-out ones", len(dropped))
+    return [s for i, s in enumerate(samples) if i not in dropped]
 
 
 class Pack:
@@ -86,6 +108,10 @@ class Pack:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def fingerprints(self) -> Fingerprints:
+        """What its pictures are compared by."""
+        return fingerprints(self.image(i) for i in range(len(self)))
+
     def image(self, number: int) -> np.ndarray:
         """uint8 (H, W, 3) BGR."""
         offset, height, width = (int(v) for v in self._index[number])
@@ -93,20 +119,25 @@ class Pack:
 
 
 def pack(samples: Iterable[Sample], folder: Path) -> Pack:
-    """Decode every sample into `folder`, unless that was done already."""
+    """Decode every sample into `folder`, unless just these samples lie there already."""
     samples = list(samples)
-    if not (folder / "index.npy").exists():
+    digest = hashlib.sha256(repr(samples).encode()).hexdigest()
+    done = folder / "samples.sha256"
+    if not done.exists() or done.read_text() != digest:
         folder.mkdir(parents=True, exist_ok=True)
         index, stored, offset = [], [], 0
-        with (folder / "pixels.u8").open("wb") as file:
+        partial = folder / "pixels.partial"  # a training that runs keeps the old file mapped
+        with partial.open("wb") as file:
             for sample in tqdm(samples, desc=f"pack {folder.name}", disable=None):
                 image, kept = _shrink(images.decode(sample.read(), sample.name), sample)
                 file.write(image.tobytes())
                 index.append((offset, *image.shape[:2]))
                 stored.append(kept)
                 offset += image.size
+        partial.replace(folder / "pixels.u8")
         write_csv(stored, folder / "samples.csv")
-        np.save(folder / "index.npy", np.array(index, np.int64))  # last: marks a whole pack
+        np.save(folder / "index.npy", np.array(index, np.int64))
+        done.write_text(digest)  # last: marks a whole pack
     return Pack(folder)
 
 

@@ -54,6 +54,7 @@ class Recipe:
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8.
         calibration_images: how many training crops it sees.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
+        default: the precision that `Classifier()` opens, if it is one of this recipe.
         license: of the weights.
     """
 
@@ -79,6 +80,7 @@ class Recipe:
     distill_weight: float = 0.5
     distill_temperature: float = 2.0
     precisions: tuple[str, ...] = ("fp32", "int8")
+    default: Optional[str] = None
     calibration: str = "minmax"
     calibration_images: int = 600
     abstain_error: float = 0.02
@@ -100,16 +102,19 @@ def load(name: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
         raise DataError(f"no recipe {name!r}; there are {known}, or give a path to a .toml file")
-    raw = tomllib.loads(path.read_text())
+    try:
+        raw = tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path}: not TOML ({error}); mend it") from error
     unknown = set(raw) - {f.name for f in fields(Recipe)}
     if unknown:
         raise DataError(f"{path}: unknown entries {sorted(unknown)}; see export/recipe.py")
-    for key in ("train", "validate", "test"):
-        raw[key] = tuple(Source(**entry) for entry in raw.get(key, ()))
-    for key in ("sizes", "precisions"):
-        if key in raw:
-            raw[key] = tuple(raw[key])
     try:
+        for key in ("train", "validate", "test"):
+            raw[key] = tuple(Source(**entry) for entry in raw.get(key, ()))
+        for key in ("sizes", "precisions"):
+            if key in raw:
+                raw[key] = tuple(raw[key])
         return Recipe(**raw)
     except TypeError as error:
         raise DataError(f"{path}: {error}; see export/recipe.py") from error

@@ -29,14 +29,27 @@ from gender_edge.labelled import LABELS, Sample
 from gender_edge.spec import CropRule
 
 from . import checkpoint
-from .architectures import Network, build, load_imagenet, load_trunk
+from .architectures import LUMINANCE_BGR, Network, build, load_imagenet, load_trunk
 from .augment import evaluation_crop, training_crop
 from .data import Pack
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 SAVE_EVERY = 600  # s
+# What of a recipe may change without a new training.
+AFTER_TRAINING = frozenset(
+    [
+        "test",
+        "license",
+        "precisions",
+        "default",
+        "calibration",
+        "calibration_images",
+        "abstain_error",
+    ]
+)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -90,13 +103,11 @@ def train(
         teacher_logits: float (sum of pack lengths, 2), what the recipe's teacher says of each.
     """
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(asdict(recipe), indent=1))
+    _remember(recipe, run / CONFIG)
+    if (run / WEIGHTS).exists():
+        return finished(run)
     torch.manual_seed(recipe.seed)
     network = build(recipe.architecture, recipe.arguments, recipe.grayscale)
-    done = run / "weights.safetensors"
-    if done.exists():
-        network.load_state_dict(load_file(done))
-        return network.eval()
     _initialise(network, recipe, run.parent, trunk)
     _freeze(network, recipe.frozen)
     network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,19 +141,52 @@ def train(
         progress |= {"epoch": epoch + 1, "step": 0}
         checkpoint.save(saved, network, optimizer, progress)
         _record(progress["rows"], run)
-    save_file({k: v.contiguous() for k, v in network.cpu().state_dict().items()}, done)
+        logger.info("%s: %s", recipe.name, progress["rows"][-1])
+    partial = run / f"partial-{WEIGHTS}"
+    save_file({k: v.contiguous() for k, v in network.cpu().state_dict().items()}, partial)
+    partial.replace(run / WEIGHTS)
     return network.eval()
+
+
+def finished(run: Path) -> Network:
+    """The network of a finished run, in evaluation mode.
+
+    Raises:
+        DataError: the run is not there or not finished.
+    """
+    if not (run / WEIGHTS).exists():
+        raise DataError(f"{run}: no finished run; build that recipe first")
+    config = json.loads((run / CONFIG).read_text())
+    network = build(config["architecture"], config["arguments"], config["grayscale"])
+    network.load_state_dict(load_file(run / WEIGHTS))
+    return network.eval()
+
+
+def _remember(recipe: Recipe, path: Path) -> None:
+    """Note the recipe in the run folder; refuse to go on under another one."""
+    own = json.loads(json.dumps(asdict(recipe)))
+    before = json.loads(path.read_text()) if path.exists() else own
+    changed = {k for k in own if own[k] != before.get(k)} - AFTER_TRAINING
+    if changed:
+        raise DataError(
+            f"{path.parent}: was trained with other {', '.join(sorted(changed))}; remove that "
+            "folder to train anew, or name the recipe differently"
+        )
+    if own != before or not path.exists():
+        path.write_text(json.dumps(own, indent=1))
 
 
 def _initialise(network: Network, recipe: Recipe, runs: Path, trunk: Optional[Path]) -> None:
     if recipe.init == "trunk":
-        if trunk is None:
-            raise DataError(f"{recipe.name} starts from a trunk; name its file with --init FILE")
+        if trunk is None or not trunk.is_file():
+            raise DataError(
+                f"{recipe.name} starts from a trunk ({trunk}); name its file with --init FILE"
+            )
         load_trunk(network.trunk, str(trunk))  # type: ignore[arg-type]
     elif recipe.init == "imagenet":
         load_imagenet(network.trunk, str(recipe.arguments["widths"]))  # type: ignore[arg-type]
     elif recipe.init.startswith("run:"):
-        state = load_file(runs / recipe.init.removeprefix("run:") / "weights.safetensors")
+        state = finished(runs / recipe.init.removeprefix("run:")).state_dict()
         network.load_state_dict(_as_gray(state) if recipe.grayscale else state)
     elif recipe.init == "random":
         for module in network.modules():
@@ -159,12 +203,20 @@ def _freeze(network: nn.Module, count: int) -> None:
 
 
 def _as_gray(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a colour network for luminance: three equal channels, so kernels add up."""
-    first = "trunk.features.0.weight"
-    mean = state["normalise.mean"].mean(1, keepdim=True)
-    if state[first].shape[1] == 1:
+    """Weights of a colour network for luminance g: grey pictures get the same answers.
+
+    Three equal channels: sum of w_c (g - m_c) is (sum of w_c) (g - m) plus a constant, which goes
+    into the bias (it is zero where the channels' means m_c are equal).
+    """
+    kernels, means = state["trunk.features.0.weight"], state["normalise.mean"]
+    if kernels.shape[1] == 1:
         return state
-    return {**state, first: state[first].sum(1, keepdim=True), "normalise.mean": mean}
+    mean = (means * torch.tensor(LUMINANCE_BGR).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    gray = {"trunk.features.0.weight": kernels.sum(1, keepdim=True), "normalise.mean": mean}
+    if "trunk.features.0.bias" in state:
+        shift = (kernels * (mean - means)).sum((1, 2, 3))
+        gray["trunk.features.0.bias"] = state["trunk.features.0.bias"] + shift
+    return {**state, **gray}
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -177,7 +229,9 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9, nesterov=True)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}.get(recipe.optimizer)
+    if kind is None:
+        raise DataError(f"optimizer={recipe.optimizer!r}: expected adamw, adam or sgd")
     return kind(groups, recipe.learning_rate)
 
 
@@ -205,8 +259,8 @@ def _epoch(
     workers: int,
 ) -> float:
     network.train()
-    torch.manual_seed(1000 * recipe.seed + epoch)  # dropout repeats after a resume
     batch, first = recipe.batch_size, int(progress["step"])
+    torch.manual_seed((recipe.seed * 1000 + epoch) * 100_000 + first)  # dropout, after a resume too
     steps = len(order) // batch
     views = Views(packs, CropRule(), recipe.sizes[epoch], (recipe.seed, epoch))
     loader = DataLoader(
@@ -218,6 +272,7 @@ def _epoch(
         total=steps,
         initial=first,
         mininterval=5,
+        disable=None,
     )
     total, seen, last_saved = 0.0, 0, time.monotonic()
     for step, (pixels, labels, numbers) in enumerate(bar, first):

@@ -9,6 +9,7 @@ someone is.
 """
 
 from .classifier import Classifier, Prediction
+from .engines import build_engine
 from .errors import BackendError, DataError, GenderEdgeError, ImageError, ModelError
 from .spec import CropRule, ModelSpec
 
@@ -24,4 +25,5 @@ __all__ = [
     "ModelError",
     "ModelSpec",
     "Prediction",
+    "build_engine",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -15,6 +17,7 @@ from .backends import Backend
 from .errors import ImageError
 from .spec import ModelSpec
 
+ENGINE_SUFFIXES = (".engine", ".plan")
 DEFAULT_BATCH = 64
 
 
@@ -55,8 +58,9 @@ class Classifier:
 
         Args:
             model: the name of a shipped model, or the path of a model file (anything with a
-                suffix or a slash is a path); None for the shipped default.
-            device: "cpu", "cuda", or "auto".
+                suffix or a slash is a path); None for the shipped default. A path that ends in
+                .engine or .plan is opened by TensorRT, anything else by ONNX Runtime.
+            device: for ONNX Runtime: "cpu", "cuda", or "auto".
             threads: for the CPU; None for all cores.
             batch_size: most faces that are run at once; longer inputs are split.
 
@@ -64,11 +68,12 @@ class Classifier:
             ModelError: the model is missing, damaged, or of another task.
             BackendError: the device cannot be had.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: expected at least 1")
-        content, self.name = zoo.read(None if model is None else os.fspath(model))
+        for name, value in (("batch_size", batch_size), ("threads", threads)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r}: expected a whole number from 1")
+        self.name = zoo.default() if model is None else os.fspath(model)
         self.batch_size = batch_size
-        self._backend = _open(content, self.name, device, threads)
+        self._backend = _open(self.name, device, threads)
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
@@ -113,30 +118,19 @@ class Classifier:
         Raises:
             ImageError: an input is not a usable image (its number is in the message).
         """
-        if errors not in ("raise", "return"):
-            raise ValueError(f"errors={errors!r}: expected 'raise' or 'return'")
-        results: list[Union[Prediction, ImageError]] = []
-        for chunk in _chunks(_items(faces), self.batch_size):
-            crops, failures = [], {}
-            for number, face in enumerate(chunk):
-                try:
-                    crops.append(self.crop(face, color=color))
-                except ImageError as error:
-                    if errors == "raise":
-                        raise type(error)(f"face {len(results) + number}: {error}") from error
-                    failures[number] = error
-            predictions = iter(self.predict(np.stack(crops)) if crops else [])
-            results += [failures.get(n) or next(predictions) for n in range(len(chunk))]
-        return results
+        _check_choices(color, errors)
+        cut = partial(self.crop, color=color)
+        return self._classify((partial(cut, face) for face in _items(faces)), errors)
 
     def in_frame(
         self,
         frame: images.Image,
-        boxes: Optional[Sequence[Sequence[float]]] = None,
-        landmarks: Optional[Sequence[Any]] = None,
+        boxes: Optional[Iterable[Any]] = None,
+        landmarks: Optional[Iterable[Any]] = None,
         *,
         color: str = "bgr",
-    ) -> list[Prediction]:
+        errors: str = "raise",
+    ) -> list[Union[Prediction, ImageError]]:
         """Classify the faces of one frame, cut by the model's own crop rule.
 
         Args:
@@ -145,6 +139,8 @@ class Classifier:
             landmarks: (N, 5, 2) in pixels: the eye on the viewer's left, the other eye, nose tip,
                 mouth corners in the same order. Where given, faces are aligned by them.
             color: channel order of an array frame.
+            errors: "raise", or "return" to put the error of a face that cannot be cut (an empty
+                box, say) in its place.
 
         Returns:
             One `Prediction` a face, in order; none for no faces.
@@ -152,8 +148,10 @@ class Classifier:
         Raises:
             ImageError: frame, boxes or landmarks are not usable, or differ in number.
         """
+        _check_choices(color, errors)
         pixels = images.load(frame, color)
-        given = [part for part in (boxes, landmarks) if part is not None]
+        faces = [_listed(part, name) for part, name in ((boxes, "boxes"), (landmarks, "landmarks"))]
+        given = [part for part in faces if part is not None]
         if not given:
             raise ImageError(
                 "in_frame needs boxes or landmarks; for a face crop call the classifier itself"
@@ -162,14 +160,32 @@ class Classifier:
             raise ImageError(
                 f"{len(given[0])} boxes but {len(given[-1])} sets of landmarks; give one of each"
             )
-        unknown = [None] * len(given[0])
-        faces = zip(
-            unknown if boxes is None else boxes, unknown if landmarks is None else landmarks
-        )
-        crops = [self.crop(pixels, box=box, landmarks=points) for box, points in faces]
-        return [
-            p for chunk in _chunks(crops, self.batch_size) for p in self.predict(np.stack(chunk))
-        ]
+        pairs = zip(*(part or [None] * len(given[0]) for part in faces))
+        cuts = (partial(self._crop_face, pixels, box, points) for box, points in pairs)
+        return self._classify(cuts, errors)
+
+    def _crop_face(self, pixels: np.ndarray, box: Any, landmarks: Any) -> np.ndarray:
+        if box is None and landmarks is None:
+            raise ImageError("neither a box nor landmarks; leave this face out")
+        return self.crop(pixels, box=box, landmarks=landmarks)
+
+    def _classify(
+        self, cuts: Iterable[Callable[[], np.ndarray]], errors: str
+    ) -> list[Union[Prediction, ImageError]]:
+        """Cut and run batch by batch, so that a long list never lies in memory as pixels."""
+        results: list[Union[Prediction, ImageError]] = []
+        for chunk in _chunks(cuts, self.batch_size):
+            crops, failures = [], {}
+            for number, cut in enumerate(chunk):
+                try:
+                    crops.append(cut())
+                except ImageError as error:
+                    if errors == "raise":
+                        raise ImageError(f"face {len(results) + number}: {error}") from error
+                    failures[number] = error
+            predictions = iter(self.predict(np.stack(crops)) if crops else [])
+            results += [failures.get(n) or next(predictions) for n in range(len(chunk))]
+        return results
 
     def crop(
         self,
@@ -216,10 +232,31 @@ class Classifier:
         self.close()
 
 
-def _open(content: bytes, source: str, device: str, threads: Optional[int]) -> Backend:
-    from .backends.onnx import OnnxBackend  # here: onnxruntime takes most of the import time
+def _open(source: str, device: str, threads: Optional[int]) -> Backend:
+    # Imported here: engines take most of the import time, and only one of them is needed.
+    if source.endswith(ENGINE_SUFFIXES):
+        from .backends.tensorrt import TensorRTBackend
 
-    return OnnxBackend(content, source, device, threads)
+        return TensorRTBackend(Path(source))
+    from .backends.onnx import OnnxBackend
+
+    return OnnxBackend(zoo.read(source), source, device, threads)
+
+
+def _check_choices(color: str, errors: str) -> None:
+    if color not in images.CHANNELS:
+        raise ValueError(f"color={color!r}: expected 'bgr' or 'rgb'")
+    if errors not in ("raise", "return"):
+        raise ValueError(f"errors={errors!r}: expected 'raise' or 'return'")
+
+
+def _listed(part: Optional[Iterable[Any]], name: str) -> Optional[list[Any]]:
+    if part is None:
+        return None
+    try:
+        return list(part)
+    except TypeError as error:
+        raise ImageError(f"{name} {part!r}: expected one for each face") from error
 
 
 def _items(faces: Any) -> Iterable[Any]:

@@ -1,19 +1,20 @@
-"""The command line: `gender-edge classify | models | evaluate`. Prints; everything else returns."""
+"""The command line, `gender-edge`. It prints; everything that it calls returns."""
 
 from __future__ import annotations
 
 import argparse
 import glob
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import __version__, evaluation, zoo
+from . import __version__, engines, evaluation, zoo
 from .classifier import DEFAULT_BATCH, Classifier, Prediction
 from .errors import DataError, GenderEdgeError, ImageError
-from .labelled import IMAGE_SUFFIXES, read_labelled
+from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
 
@@ -24,6 +25,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     0: done. 1: some pictures could not be read (each has its row). 2: nothing could be done.
     """
     arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file name need not be valid text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status: int = arguments.run(arguments)
     except GenderEdgeError as error:
@@ -55,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("models", help="what is shipped")
     verb.add_argument("--json", action="store_true", help="a JSON object a line")
     verb.set_defaults(run=_models)
+
+    verb = verbs.add_parser("build", help="a TensorRT engine from a model")
+    verb.add_argument("model", help="shipped name or ONNX file")
+    verb.add_argument("--output", metavar="FILE", help="default: the cache of this user")
+    verb.add_argument("--max-batch", type=_positive, default=DEFAULT_BATCH)
+    verb.add_argument("--portable", action="store_true", help="for other GPUs too, slower")
+    verb.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="8.6",
+        help="compute capability to build for without a GPU (TensorRT-RTX); repeatable",
+    )
+    verb.set_defaults(run=_build)
 
     verb = verbs.add_parser("evaluate", help="accuracy on labelled faces, by group")
     verb.add_argument("data", help="labelled folder, or CSV with columns path,label")
@@ -138,10 +156,10 @@ def _pictures(inputs: Iterable[str]) -> Iterator[str]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            found = [str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+            found = [str(p) for p in list_images(path)]
         elif glob.has_magic(text) and not path.exists():
             matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
-            found = [p for p in sorted(matches) if Path(p).is_file()]
+            found = [p for p in sorted(matches) if is_image(Path(p))]
         else:
             found = [text]
         if not found:
@@ -170,17 +188,41 @@ def _models(arguments: argparse.Namespace) -> int:
             )
         return 0
     width = max(len(e.name) for e in entries)
-    print(f"{'model':{width}}      MB  input        MMACs  accuracy  licence of the weights")
+    print(
+        f"{'model':{width}}      MB  input        MMACs  accuracy, %       licence of the weights"
+    )
     for e in entries:
         spec = e.evaluation["spec"]
         side = f"{spec['input_size']}x{spec['input_size']} {'grey' if spec['grayscale'] else 'RGB'}"
         mark = " (default)" if e.name == zoo.default() else ""
+        low, value, high = (100 * e.accuracy[key] for key in ("low", "value", "high"))
         print(
             f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:11} {spec['macs'] / 1e6:6.0f}   "
-            f"{100 * e.accuracy:5.1f} %  {spec['license']}{mark}"
+            f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{mark}"
         )
-    print(f"accuracy: mean balanced accuracy on the test sets, recorded; {NOTE}")
+    print(f"accuracy: mean over the test sets of balanced accuracy, with its 95 % interval; {NOTE}")
     return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    path = engines.build_engine(
+        arguments.model,
+        arguments.output,
+        max_batch=arguments.max_batch,
+        portable=arguments.portable,
+        targets=tuple(arguments.target),
+        progress=_phase if sys.stderr.isatty() else None,
+    )
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    info = engines.EngineInfo.read(path)
+    place = info.gpu or ", ".join(info.target.capabilities) or "any of its targets"
+    print(f"{path}\t{path.stat().st_size / 1e6:.2f} MB\t{' '.join(info.tensorrt)}\tfor {place}")
+    return 0
+
+
+def _phase(name: str, step: int, steps: int) -> None:
+    print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -25,7 +25,6 @@ from .spec import ModelSpec
 
 logger = logging.getLogger("gender_edge")
 
-SUFFIXES = (".engine", ".plan")
 FORMAT_VERSION = 1
 CACHE_VARIABLE = "GENDER_EDGE_CACHE"
 
@@ -141,7 +140,8 @@ def build_engine(
     """
     if max_batch < 1:
         raise BackendError(f"max_batch={max_batch}: expected at least 1")
-    content, name = zoo.read(os.fspath(model))
+    name = os.fspath(model)
+    content = zoo.read(name)
     spec = _spec_of(content, name)
     api = tensorrt_api.load()
     target = Target(

@@ -89,9 +89,16 @@ def classify(
 
 def _crop(classifier: Classifier, sample: Sample, framing: str) -> np.ndarray:
     image = images.decode(sample.read(), sample.name)
-    landmarks = sample.landmark_array() if framing == "landmarks" else None
-    box = None if framing == "whole" else sample.box
+    box, landmarks = guides(sample, framing)
     return classifier.crop(image, box=box, landmarks=landmarks)
+
+
+def guides(
+    sample: Sample, framing: str
+) -> tuple[Optional[tuple[float, ...]], Optional[np.ndarray]]:
+    """Box and landmarks that a crop of this sample goes by under one framing."""
+    landmarks = sample.landmark_array() if framing == "landmarks" else None
+    return (None if framing == "whole" else sample.box), landmarks
 
 
 def report(outcome: Outcome) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Optional
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_PNG_END = b"IEND\xaeB`\x82"
+_BMP_HEADER = 40  # bytes; OS/2's shorter one has its sizes elsewhere
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ def inspect(data: bytes) -> Optional[Header]:
         return _jpeg(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         width, height = _big(data[16:20]), _big(data[20:24])
-        return Header(width, height, complete=b"IEND" in data[-64:])
-    if data[:2] == b"BM" and len(data) >= 26:
+        return Header(width, height, complete=data.rfind(_PNG_END) >= 0)
+    if data[:2] == b"BM" and len(data) >= 26 and data[14] >= _BMP_HEADER:
         width = int.from_bytes(data[18:22], "little", signed=True)
         height = int.from_bytes(data[22:26], "little", signed=True)
         size = int.from_bytes(data[2:6], "little")

@@ -41,14 +41,14 @@ def load(image: Image, color: str = "bgr") -> np.ndarray:
         ImageError: with what was wrong and what to do.
     """
     if isinstance(image, (str, os.PathLike)):
-        return decode(_read(os.fspath(image)), name=os.fspath(image))
+        path = os.fsdecode(image)
+        return decode(_read(path), name=path)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode(bytes(image))
     if isinstance(image, np.ndarray):
         return _from_array(image, color)
-    if hasattr(image, "convert") and hasattr(image, "mode"):  # a PIL image, without importing PIL
-        _check_side(image.size[0], image.size[1], "PIL image")
-        return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+    if hasattr(image, "convert") and hasattr(image, "mode"):  # known without importing PIL
+        return _from_pil(image)
     raise ImageError(
         f"cannot read an image from {type(image).__name__}; give a path, the bytes of a file, a "
         "uint8 array or a PIL image"
@@ -60,8 +60,26 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the path") from None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise ImageError(f"{path!r}: cannot be read ({error}); check the path") from error
+
+
+def _from_pil(image: Any) -> np.ndarray:
+    _check_side(image.size[0], image.size[1], "PIL image")
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bit: PIL would clip them to white
+        raise ImageError(
+            f"PIL image of mode {image.mode!r}: expected 8 bits a channel; scale it to 0 to 255 "
+            "and convert it to 'L' or 'RGB' first"
+        )
+    from PIL import ImageOps  # the caller has it: this is one of its images
+
+    try:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # lazy decoding: any of PIL's readers may fail in any way here
+        raise ImageError(
+            f"PIL image cannot be decoded ({error}); it is damaged or closed"
+        ) from error
+    return cv2.cvtColor(np.asarray(upright), cv2.COLOR_RGB2BGR)
 
 
 def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
@@ -120,10 +138,10 @@ def _has_non_finite(array: np.ndarray) -> bool:
 
 
 def _check_side(width: int, height: int, name: str) -> None:
-    if not 0 < max(width, height) <= MAX_SIDE:
+    if min(width, height) < 1 or max(width, height) > MAX_SIDE:
         raise ImageError(
-            f"{name}: {width}x{height} pixels, expected at most {MAX_SIDE} a side; crop the "
-            "face or shrink the picture first"
+            f"{name}: {width}x{height} pixels, expected 1 to {MAX_SIDE} a side; crop the face or "
+            "shrink the picture first"
         )
 
 
@@ -139,10 +157,8 @@ def aligned_matrix(landmarks: np.ndarray, rule: CropRule) -> np.ndarray:
     Raises:
         ImageError: the points coincide or are not finite.
     """
-    points = np.asarray(landmarks, np.float64)
+    points = _numbers(landmarks, (5, 2), "landmarks")
     target = np.asarray(rule.landmarks, np.float64)
-    if points.shape != target.shape or not np.isfinite(points).all():
-        raise ImageError(f"landmarks of shape {points.shape}: expected five finite points, (5, 2)")
     centre, target_centre = points.mean(0), target.mean(0)
     source, goal = points - centre, target - target_centre
     spread = (source**2).sum()
@@ -161,11 +177,20 @@ def box_matrix(box: Sequence[float], rule: CropRule) -> np.ndarray:
     Raises:
         ImageError: the box is empty or not finite.
     """
-    values = np.asarray(box, np.float64)
-    if values.shape != (4,) or not np.isfinite(values).all() or min(values[2:]) <= 0:
-        raise ImageError(f"box {box}: expected finite x, y, width, height with a positive size")
-    x, y, width, height = values
+    x, y, width, height = _numbers(box, (4,), "box")
+    if min(width, height) <= 0:
+        raise ImageError(f"box {box}: expected x, y, width, height with a positive size")
     return _square_matrix(x + width / 2, y + height / 2, rule.box_margin * max(width, height))
+
+
+def _numbers(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"{name} {values!r}: expected numbers of shape {shape}") from error
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ImageError(f"{name} of shape {array.shape}: expected finite numbers of shape {shape}")
+    return array
 
 
 def whole_matrix(shape: Sequence[int]) -> np.ndarray:
@@ -199,7 +224,13 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
     Args:
         image: uint8 (H, W, 3).
         matrix: (2, 3) from pixels of `image` to the unit square.
+        size: side of the result, in pixels.
+        fill: grey level of what lies outside the picture.
+
+    Raises:
+        ImageError: the square lies outside the picture, or is smaller than two of its pixels.
     """
+    _check_overlap(image, matrix)
     zoom = size * max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9)
     shrink = int(1 / zoom + 1e-6)
     if shrink >= 2:
@@ -217,10 +248,29 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
     )
 
 
+def _check_overlap(image: np.ndarray, matrix: np.ndarray) -> None:
+    """Boxes in another frame's pixels, or in shares of one, would be answered for grey."""
+    corners = _corners(matrix)
+    height, width = image.shape[:2]
+    outside = (corners.max(0) <= 0).any() or (corners.min(0) >= (width, height)).any()
+    tiny = np.ptp(corners, 0).max() < 2 and max(width, height) > 2
+    if outside or tiny:
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+        raise ImageError(
+            f"the face's square {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} does not lie in "
+            f"the {width}x{height} picture; give boxes and landmarks in its pixels"
+        )
+
+
+def _corners(matrix: np.ndarray) -> np.ndarray:
+    """Corners of a crop in the picture's pixels, (4, 2)."""
+    unit = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
+    return unit @ cv2.invertAffineTransform(matrix).T
+
+
 def _shrunk(image: np.ndarray, matrix: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of a picture that a crop touches, averaged over factor x factor pixels."""
-    inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]]) @ inverse.T
+    corners = _corners(matrix)
     height, width = image.shape[:2]
     low = np.clip(np.floor(corners.min(0)) - factor, 0, (width - 1, height - 1)).astype(int)
     high = np.clip(np.ceil(corners.max(0)) + factor, low + 1, (width, height)).astype(int)

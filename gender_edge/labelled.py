@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,10 +22,23 @@ from .errors import DataError
 
 LABELS = ("female", "male")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SPELLINGS = {
     **dict.fromkeys(("female", "f", "woman", "women", "girl", "girls", "females"), "female"),
     **dict.fromkeys(("male", "m", "man", "men", "boy", "boys", "males"), "male"),
 }
+
+
+# What zipfile and zlib raise of members that are missing, damaged, encrypted or oddly packed.
+_READ_ERRORS = (
+    OSError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Sample:
             if self.member is None:
                 return self.path.read_bytes()
             return _archive(self.path).read(self.member)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except _READ_ERRORS as error:
             raise DataError(f"{self.name}: cannot be read ({error}); check the list") from error
 
     def landmark_array(self) -> Optional[np.ndarray]:
@@ -109,7 +123,12 @@ def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sampl
     """
     path = Path(source)
     reader = _reader_of(path)
-    samples = [s for s in reader(path) if split is None or s.split == split]
+    try:
+        samples = [s for s in reader(path) if split is None or s.split == split]
+    except DataError:
+        raise
+    except (OSError, csv.Error, ValueError, TypeError, IndexError) as error:
+        raise DataError(f"{path}: cannot be read as a labelled list ({error}); check it") from error
     if not samples:
         wanted = f" of split {split!r}" if split else ""
         raise DataError(f"{path}: no labelled pictures{wanted}; check the folder or the list")
@@ -151,8 +170,9 @@ def read_csv(path: Path) -> Iterator[Sample]:
                 f"{path}: columns {sorted(columns)}; expected path (or file) and label (or gender)"
             )
         for number, row in enumerate(reader, start=2):
-            archive = row.get("zip")
-            picture = row[path_column]
+            archive, picture = row.get("zip"), row[path_column]
+            if not picture:
+                raise DataError(f"{path}:{number}: no path; every row needs one")
             yield Sample(
                 path=path.parent / (archive or picture),
                 member=picture if archive else None,
@@ -191,7 +211,8 @@ def _points(text: Optional[str], where: str) -> Optional[tuple[tuple[float, floa
 def write_csv(samples: list[Sample], path: Path) -> None:
     """Write a list that `read_csv` reads back to the same samples (paths made absolute)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    partial = path.with_name(path.name + ".partial")  # a list cut short would read as a whole one
+    with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["zip", "path", "label", "split", "identity", "age", "race", "box", "landmarks"]
@@ -205,19 +226,26 @@ def write_csv(samples: list[Sample], path: Path) -> None:
             writer.writerow(
                 [*location, s.label, s.split, s.identity, age, s.ethnicity, box, points]
             )
+    partial.replace(path)
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
+def is_image(path: Path) -> bool:
+    """Whether it is a file with a picture's suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def list_images(folder: Path) -> Iterator[Path]:
+    """All pictures below a folder, in order of their paths."""
+    return (p for p in sorted(folder.rglob("*")) if is_image(p))
 
 
 def read_folders(path: Path) -> Iterator[Sample]:
     """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts."""
-    for image in _images(path):
+    for image in list_images(path):
         parts = [p.lower() for p in image.relative_to(path).parts[:-1]]
         label = next((_SPELLINGS[p] for p in reversed(parts) if p in _SPELLINGS), None)
         if label is not None:
-            split = next((p for p in parts if p in ("train", "val", "test")), None)
+            split = next((_SPLITS[p] for p in parts if p in _SPLITS), None)
             yield Sample(path=image, label=label, split=split)
 
 
@@ -227,7 +255,7 @@ _UTKFACE_ETHNICITY = ("White", "Black", "Asian", "Indian", "Other")
 
 def read_utkface(path: Path) -> Iterator[Sample]:
     """UTKFace: age_gender_ethnicity_date.jpg with gender 0 male, 1 female."""
-    for image in _images(path):
+    for image in list_images(path):
         match = _UTKFACE.match(image.name)
         if match:
             age, gender, ethnicity = match.group(1), match.group(2), match.group(3)

@@ -117,9 +117,22 @@ class ModelSpec:
             crop["landmarks"] = tuple((float(x), float(y)) for x, y in crop["landmarks"])
             first, second = raw.pop("labels")
             raw["trained_on"] = tuple(raw.get("trained_on", ()))
-            return cls(labels=(first, second), crop=CropRule(**crop), **raw)
-        except (KeyError, TypeError, ValueError) as error:
+            spec = cls(labels=(first, second), crop=CropRule(**crop), **raw)
+            spec._check()
+            return spec
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
-                f"{source}: metadata is incomplete ({error}); export the model again with "
+                f"{source}: metadata is incomplete or wrong ({error}); export the model again with "
                 "`python -m export build`"
             ) from error
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError where a value cannot be worked with."""
+        if set(self.labels) != {"female", "male"}:
+            raise ValueError(f"labels {self.labels}, expected female and male")
+        if self.color_order not in ("bgr", "rgb"):
+            raise ValueError(f"color_order {self.color_order!r}, expected bgr or rgb")
+        if not (self.temperature > 0 and self.input_size > 0 and self.crop.box_margin > 0):
+            raise ValueError("temperature, input_size and box_margin must be positive")
+        if any(not 0 <= limit <= 1 for limit in self.abstain_below.values()):
+            raise ValueError(f"abstain_below {self.abstain_below}, expected shares")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from .errors import ModelError
 
@@ -33,10 +34,16 @@ class Entry:
     evaluation: Mapping[str, Any]
 
     @property
-    def accuracy(self) -> float:
-        """Mean over the test sets of the recorded balanced accuracy, 0 to 1."""
-        sets = self.evaluation["sets"].values()
-        return float(sum(s["balanced_accuracy"]["value"] for s in sets) / len(sets))
+    def accuracy(self) -> dict[str, float]:
+        """Mean over the test sets of the recorded balanced accuracy: value, low, high, 0 to 1.
+
+        The sets are independent, so the half-widths of their intervals add in quadrature.
+        """
+        sets = [s["balanced_accuracy"] for s in self.evaluation["sets"].values()]
+        value = sum(s["value"] for s in sets) / len(sets)
+        down = sum((s["value"] - s["low"]) ** 2 for s in sets) ** 0.5 / len(sets)
+        up = sum((s["high"] - s["value"]) ** 2 for s in sets) ** 0.5 / len(sets)
+        return {"value": value, "low": value - down, "high": value + up}
 
 
 def folder() -> Path:
@@ -89,18 +96,15 @@ def entry(name: str) -> Entry:
     )
 
 
-def read(model: Optional[str | Path]) -> tuple[bytes, str]:
-    """Content of a model and what to call it, given a shipped name, a path, or None (default).
+def read(model: str) -> bytes:
+    """Content of a model, given a shipped name or a path (which has a suffix or a slash).
 
     Raises:
         ModelError: not found, unreadable, or a shipped file whose checksum does not fit.
     """
-    if model is None:
-        model = default()
-    text = str(model)
-    if Path(text).suffix or "/" in text:
-        return _content(Path(text)), text
-    shipped = entry(text)
+    if Path(model).suffix or "/" in model or os.sep in model:
+        return _content(Path(model))
+    shipped = entry(model)
     content = _content(shipped.path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != shipped.sha256:
@@ -108,7 +112,7 @@ def read(model: Optional[str | Path]) -> tuple[bytes, str]:
             f"{shipped.path}: sha256 {digest}, expected {shipped.sha256}; the file is damaged or "
             "was changed: install gender_edge again"
         )
-    return content, text
+    return content
 
 
 def _content(path: Path) -> bytes:
@@ -118,5 +122,5 @@ def _content(path: Path) -> bytes:
         raise ModelError(
             f"{path}: no such model file; shipped names are {', '.join(names())}"
         ) from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise ModelError(f"{path!s}: cannot be read ({error}); check the path") from error

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from gender_edge.errors import DataError
 
-from .network import Network, Normalise
+from .network import LUMINANCE_BGR, Network, Normalise
 from .slim import Slim
 from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
 
@@ -23,4 +23,13 @@ def build(architecture: str, arguments: Mapping[str, Any], grayscale: bool) -> N
     return Network(Normalise(trunk.mean, trunk.scale, grayscale), trunk)
 
 
-__all__ = ["VGG", "VGG_WIDTHS", "Network", "Slim", "build", "load_imagenet", "load_trunk"]
+__all__ = [
+    "LUMINANCE_BGR",
+    "VGG",
+    "VGG_WIDTHS",
+    "Network",
+    "Slim",
+    "build",
+    "load_imagenet",
+    "load_trunk",
+]

@@ -189,9 +189,7 @@ def _deserialize(
     info: EngineInfo,
     device: cuda.Device,
 ) -> tuple[Any, Any]:
-    api.messages.clear()
-    runtime = api.module.Runtime(api.logger)
-    engine = runtime.deserialize_cuda_engine(plan)
+    runtime, engine = api.deserialize(plan)
     if engine is None:
         built = (
             f"{info.gpu} ({info.capability})" if info.gpu else ", ".join(info.target.capabilities)

@@ -51,7 +51,8 @@ class TensorRT:
         self.version = str(module.__version__)
         self.is_rtx = self.name == "tensorrt_rtx"
         self.messages: deque[tuple[str, str]] = deque(maxlen=KEPT_MESSAGES)
-        self.logger = _make_logger(module, self.messages)
+        self.descriptions: deque[str] = deque(maxlen=1)
+        self.logger = _make_logger(module, self.messages, self.descriptions)
 
     def __repr__(self) -> str:
         return f"{self.name} {self.version}"
@@ -66,6 +67,10 @@ class TensorRT:
         """The last errors that it logged: it returns None and tells why only here."""
         errors = [text for severity, text in self.messages if severity == "ERROR"]
         return "; ".join(errors[-2:]) or "it gave no reason"
+
+    def layers(self) -> list[str]:
+        """What the last build said of each layer (kind, tensors, types), as TensorRT words it."""
+        return [part for text in self.descriptions for part in text.split("\nName: ")[1:]]
 
     def build(
         self,
@@ -173,10 +178,11 @@ class TensorRT:
         config.set_timing_cache(cache, ignore_mismatch=False)
         return cache
 
-    def layers(self, engine: Any) -> str:
-        """The engine inspector's description of every layer, as JSON text."""
-        inspector = engine.create_engine_inspector()
-        return str(inspector.get_engine_information(self.module.LayerInformationFormat.JSON))
+    def deserialize(self, plan: bytes) -> tuple[Any, Any]:
+        """A runtime and the engine in it; the engine is None if it refuses (`reason` says why)."""
+        self.messages.clear()
+        runtime = self.module.Runtime(self.logger)
+        return runtime, runtime.deserialize_cuda_engine(plan)
 
 
 def load() -> TensorRT:
@@ -201,7 +207,7 @@ def load() -> TensorRT:
     )
 
 
-def _make_logger(trt: Any, messages: deque[tuple[str, str]]) -> Any:
+def _make_logger(trt: Any, messages: deque[tuple[str, str]], descriptions: deque[str]) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
         """Keeps what TensorRT says, because it is the only place where it gives reasons."""
 
@@ -212,6 +218,8 @@ def _make_logger(trt: Any, messages: deque[tuple[str, str]]) -> Any:
             name = str(severity).rsplit(".", 1)[-1].replace("INTERNAL_", "")
             if name in ("ERROR", "WARNING"):
                 messages.append((name, text))
+            elif text.startswith("Layers:"):  # printed by a build at detailed verbosity
+                descriptions.append(text)
             logger.debug("tensorrt %s: %s", name.lower(), text)
 
     return Log()

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from export import recipe
+from export import train as training
 from export.__main__ import main
-from export.build import Places, annotated, build
+from export.build import Places, annotated, build, train_step
 from export.data import Pack
-from export.train import train
+from export.train import finished, train
 from gender_edge import Classifier, DataError
 from gender_edge.labelled import read_labelled
 
@@ -35,12 +37,12 @@ def built(places: Places, recipe_file: Path) -> list[str]:
     return build(recipe.load(str(recipe_file)), places, workers=0)
 
 
-def test_splits_are_carved_and_disjoint(built: list[str], places: Places) -> None:
+def test_splits_are_carved(built: list[str], places: Places) -> None:
+    """Of 240 drawings, less copies: a tenth for test, a tenth of the rest for validation."""
     samples = annotated("faces", places)
-    by_split = {s: {x.path for x in samples if x.split == s} for s in ("train", "val", "test")}
-    assert sum(len(v) for v in by_split.values()) == 240
-    assert len(by_split["val"]) >= 20 and len(by_split["test"]) >= 24
-    assert not by_split["train"] & by_split["val"] and not by_split["train"] & by_split["test"]
+    count = {split: sum(s.split == split for s in samples) for split in ("train", "val", "test")}
+    assert 225 <= sum(count.values()) <= 240
+    assert 22 <= count["test"] <= 30 and 18 <= count["val"] <= 28
 
 
 def test_what_is_shipped_works(built: list[str], places: Places, data: Path) -> None:
@@ -51,7 +53,7 @@ def test_what_is_shipped_works(built: list[str], places: Places, data: Path) -> 
         home = places.models / name
         assert {p.name for p in home.iterdir()} == {"model.onnx", "evaluation.json", "card.md"}
         figures = json.loads((home / "evaluation.json").read_text())["sets"]["faces"]
-        assert figures["balanced_accuracy"]["value"] > 0.9
+        assert figures["balanced_accuracy"]["value"] > 0.8
         with Classifier(home / "model.onnx") as classifier:
             answers = classifier.in_frame(samples[0].path, [(1, 5, 50, 50)])
             assert classifier.spec.trained_on == ("faces:train",)
@@ -80,10 +82,9 @@ def test_a_finished_build_does_nothing_again(
     assert times() == before
 
 
-def test_onnx_answers_like_torch(built: list[str], places: Places, recipe_file: Path) -> None:
+def test_onnx_answers_like_torch(built: list[str], places: Places) -> None:
     """Workshop and runtime agree to 1e-4 on the same crops."""
-    wanted = recipe.load(str(recipe_file))
-    network = train(wanted, [], {}, places.runs / "tiny")
+    network = finished(places.runs / "tiny")
     with Classifier(places.models / "tiny_fp32" / "model.onnx") as classifier:
         images = [s.path for s in annotated("faces", places)[:40]]
         crops = np.stack([classifier.crop(i) for i in images])
@@ -93,28 +94,69 @@ def test_onnx_answers_like_torch(built: list[str], places: Places, recipe_file: 
     np.testing.assert_allclose(found, logits.softmax(1)[:, 0], atol=1e-4)
 
 
-def test_an_interrupted_training_ends_the_same(
-    built: list[str], places: Places, recipe_file: Path, tmp_path: Path
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", [3, 24, 30], ids=["first epoch", "between", "second epoch"])
+def test_an_interrupted_training_goes_on(
+    built: list[str],
+    places: Places,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
 ) -> None:
+    """Saved after every step and stopped after some: every picture is seen as often as it should
+    be, and the result is as good."""
     wanted = recipe.load(str(recipe_file))
     packs = [Pack(places.runs / "data" / "faces-train")]
+    seen: list[int] = []
+    loss = training._loss
 
-    class InterruptionError(Exception):
-        pass
+    def counting(logits: Any, labels: Any, *rest: Any) -> Any:
+        if len(seen) == stop_after:
+            raise InterruptionError
+        seen.append(len(labels))
+        return loss(logits, labels, *rest)
 
-    class StopsAfterOneEpoch(dict[str, Pack]):
-        def items(self):  # type: ignore[no-untyped-def]
-            if (tmp_path / "run" / "metrics.csv").exists():
-                raise InterruptionError
-            return {"faces": packs[0]}.items()
-
+    monkeypatch.setattr(training, "SAVE_EVERY", -1)
+    monkeypatch.setattr(training, "_loss", counting)
+    stop_after = steps
     with pytest.raises(InterruptionError):
-        train(wanted, packs, StopsAfterOneEpoch(), tmp_path / "run", workers=0)
+        train(wanted, packs, {"faces": packs[0]}, tmp_path / "run", workers=0)
+    stop_after = -1
     train(wanted, packs, {"faces": packs[0]}, tmp_path / "run", workers=0)
-    whole = load_file(places.runs / "tiny" / "weights.safetensors")
-    resumed = load_file(tmp_path / "run" / "weights.safetensors")
-    for key, value in whole.items():
-        torch.testing.assert_close(resumed[key], value, rtol=1e-3, atol=1e-3)
+    whole = 2 * (2 * len(packs[0]) // wanted.batch_size)
+    assert len(seen) == whole
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["mean"]) > 85
+
+
+def test_another_recipe_does_not_take_over_a_run(
+    built: list[str], places: Places, recipe_file: Path
+) -> None:
+    wanted = recipe.load(str(recipe_file))
+    with pytest.raises(DataError, match="other learning_rate, sizes; remove"):
+        build(replace(wanted, learning_rate=1.0, sizes=(8,)), places, workers=0)
+    train(replace(wanted, license="another"), [], {}, places.runs / "tiny")
+    train(wanted, [], {}, places.runs / "tiny")
+
+
+def test_distillation_from_an_earlier_run(
+    built: list[str], places: Places, recipe_file: Path
+) -> None:
+    """A student that hears its teacher alone, and no labels, learns what the teacher knows."""
+    wanted = recipe.load(str(recipe_file))
+    student = replace(wanted, name="student", teacher="tiny", distill_weight=1.0, seed=5)
+    train_step(student, places, workers=0)
+    hints = np.load(places.runs / "student" / "teacher.npy")
+    assert hints.shape == (len(Pack(places.runs / "data" / "faces-train")), 2)
+    rows = (places.runs / "student" / "metrics.csv").read_text().splitlines()
+    assert float(list(csv.DictReader(rows))[-1]["mean"]) > 85
+    with pytest.raises(DataError, match="no finished run"):
+        train_step(replace(student, name="other", teacher="none"), places, workers=0)
 
 
 def test_command_line_errors(
@@ -129,7 +171,12 @@ def test_command_line_errors(
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("sizes = []\nnovelty = 1", "novelty"), ("", "missing")],
+    [
+        ("sizes = []\nnovelty = 1", "novelty"),
+        ("", "missing"),
+        ("= 3", "not TOML"),
+        ("train = [{ folder = 3 }]", "folder"),
+    ],
 )
 def test_bad_recipes(tmp_path: Path, change: str, message: str) -> None:
     path = tmp_path / "a.toml"

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from export import annotate, data
-from export.augment import training_crop
-from export.data import cluster, difference_hash, pack, split_off
+from export import annotate
+from export.augment import evaluation_crop, training_crop
+from export.data import drop_copies, pack, readable, split_off
+from export.duplicates import components, fingerprints, near_pairs
 from export.train import draw
 from gender_edge import CropRule, DataError
 from gender_edge.labelled import Sample
@@ -41,7 +42,7 @@ def test_near_duplicates_stay_on_one_side(samples: list[Sample]) -> None:
 
 
 def test_identities_stay_on_one_side(samples: list[Sample]) -> None:
-    people = [replace(s, identity=f"p{i % 10}") for i, s in enumerate(samples)]
+    people = [replace(s, identity=f"p{i // 9}") for i, s in enumerate(samples)]
     moved = split_off(people, "train", "val", 0.3)
     sides: dict[str | None, set[str | None]] = {}
     for s in moved:
@@ -56,19 +57,65 @@ def test_only_the_named_split_is_touched(samples: list[Sample]) -> None:
     assert [s for s in moved if s.split == "test"] == [s for s in mixed if s.split == "test"]
 
 
-def test_cluster_joins_chains() -> None:
-    hashes = np.zeros((4, 8), np.uint8)
-    hashes[1, 0], hashes[2, 0] = 0b1111, 0b11111111
-    hashes[3] = 255
-    groups = cluster(hashes, 4)
+def test_one_unknown_identity_spoils_nothing(samples: list[Sample]) -> None:
+    people = [replace(s, identity=f"p{i // 9}") for i, s in enumerate(samples)]
+    people[4] = replace(people[4], identity=None)
+    moved = split_off(people, "train", "val", 0.3)
+    sides: dict[str, set[str | None]] = {}
+    for s in moved:
+        if s.identity:
+            sides.setdefault(s.identity, set()).add(s.split)
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_order_does_not_matter(samples: list[Sample]) -> None:
+    there = {s.path for s in split_off(samples, "train", "val", 0.3) if s.split == "val"}
+    back = {s.path for s in split_off(samples[::-1], "train", "val", 0.3) if s.split == "val"}
+    assert there == back
+
+
+def test_copies_of_held_out_pictures_leave_training(samples: list[Sample]) -> None:
+    """Pictures come in threes: original, small, relit."""
+    splits = ["train", "val", "test"] * 10 + ["train"] * 60
+    mixed = [replace(s, split=split) for s, split in zip(samples, splits)]
+    kept = drop_copies(mixed)
+    assert [s for s in kept if s.split == "test"] == [s for s in mixed if s.split == "test"]
+    assert sum(s.split == "val" for s in kept) == 0
+    assert sum(s.split == "train" for s in kept) == 60
+
+
+def test_unreadable_pictures_are_left_out(
+    samples: list[Sample], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"junk")
+    mixed = [Sample(tmp_path / "bad.jpg", "male"), samples[0], Sample(tmp_path / "none", "male")]
+    assert readable(mixed) == [samples[0]]
+    assert caplog.text.count("left out") == 2
+
+
+def test_alike_is_not_the_same() -> None:
+    """Same coarse light, other details: the hash may agree, the thumbnails do not."""
+    rng = np.random.default_rng(0)
+    light = cv2.resize(rng.integers(60, 190, (8, 9), np.uint8), (90, 80))[..., None]
+    details = [rng.normal(0, 45, (80, 90, 3)) for _ in range(2)]
+    first, second = (np.clip(light + d, 0, 255).astype(np.uint8) for d in details)
+    prints = fingerprints([first, second, cv2.resize(first, (45, 40))])
+    found = {(int(i), int(j)) for i, j in near_pairs(prints, prints) if i < j}
+    assert found == {(0, 2)}
+
+
+def test_components_join_chains() -> None:
+    groups = components(4, np.array([[0, 1], [1, 2]]))
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
 
-def test_hash_ignores_size_and_light() -> None:
-    image = cv2.resize(np.random.default_rng(3).integers(0, 256, (9, 9, 3), np.uint8), (128, 128))
-    first = difference_hash(image)
-    for other in (cv2.resize(image, (64, 64)), image // 2 + 30):
-        assert np.unpackbits(first ^ difference_hash(other)).sum() <= data.HASH_DISTANCE
+def test_box_without_landmarks_is_cut_by_the_box() -> None:
+    """In training as at run time."""
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[40:60, 40:60] = 255
+    sample = Sample(Path("x"), "male", box=(42, 42, 16, 16))
+    assert (evaluation_crop(image, sample, CropRule(), 16, "landmarks") == 255).all()
+    assert (evaluation_crop(image, sample, CropRule(), 16, "whole") == 0).any()
 
 
 def test_pack_keeps_pixels_and_scales_landmarks(tmp_path: Path) -> None:
@@ -80,7 +127,8 @@ def test_pack_keeps_pixels_and_scales_landmarks(tmp_path: Path) -> None:
         Sample(tmp_path / "small.png", "male", box=(1, 2, 3, 4)),
         Sample(tmp_path / "large.png", "female", box=(0, 0, 400, 800), landmarks=points),
     ]
-    packed = pack(listed, tmp_path / "pack")
+    pack(listed[:1], tmp_path / "pack")
+    packed = pack(listed, tmp_path / "pack")  # other samples: packed again
     np.testing.assert_array_equal(packed.image(0), small)
     assert packed.samples[0] == listed[0]
     assert packed.image(1).shape == (256, 512, 3)

@@ -105,6 +105,20 @@ def test_in_frame_refuses_what_does_not_fit(classifier: Classifier, face: np.nda
         classifier.in_frame(face, [(0, 0, 9, 9)] * 2, [LANDMARKS])
     with pytest.raises(ImageError, match="cannot read faces from int"):
         classifier(5)
+    with pytest.raises(ImageError, match="expected one for each face"):
+        classifier.in_frame(face, 5)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="face 1: neither a box nor landmarks"):
+        classifier.in_frame(face, [(0, 0, 90, 90), None])
+    with pytest.raises(ValueError, match="'bgr' or 'rgb'"):
+        classifier("a.jpg", color="rbg", errors="return")
+
+
+def test_one_bad_box_takes_one_place(classifier: Classifier, face: np.ndarray) -> None:
+    boxes = [(0, 0, 90, 90), (5, 5, 0, 0), (3, 3, 80, 90)]
+    results = classifier.in_frame(face, iter(boxes), errors="return")
+    assert [isinstance(r, Prediction) for r in results] == [True, False, True]
+    with pytest.raises(ImageError, match="face 1: box"):
+        classifier.in_frame(face, np.array(boxes))
 
 
 def test_abstains_below_the_threshold(classifier: Classifier, face: np.ndarray) -> None:
@@ -122,6 +136,12 @@ def test_abstains_below_the_threshold(classifier: Classifier, face: np.ndarray) 
 def test_predict_refuses_other_crops(classifier: Classifier) -> None:
     with pytest.raises(ImageError, match=r"Classifier\.crop"):
         classifier.predict(np.zeros((1, 5, 5, 3), np.uint8))
+
+
+def test_nonsense_options() -> None:
+    for options in ({"threads": 0}, {"threads": "2"}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="whole number"):
+            Classifier(**options)  # type: ignore[arg-type]
 
 
 def test_repr_says_what_runs(shipped: str) -> None:
@@ -166,6 +186,8 @@ def test_model_files_that_are_no_models(tmp_path: Path, portrait_path: Path) -> 
         Classifier(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="no shipped model 'vgg99'"):
         Classifier("vgg99")
+    with pytest.raises(ModelError, match="cannot be read"):
+        Classifier("a\0/b.onnx")
 
 
 def test_model_of_another_task(tmp_path: Path) -> None:

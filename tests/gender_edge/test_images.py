@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,6 +84,33 @@ def test_bad_arrays_are_refused(name: str) -> None:
         images.load(array)
 
 
+PIL_MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"]
+
+
+@pytest.mark.parametrize("mode", PIL_MODES)
+def test_pil_modes(picture: np.ndarray, mode: str) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(picture).convert("RGB")
+    image = image.convert("L").convert(mode) if mode == "LA" else image.convert(mode)
+    assert images.load(image).shape == picture.shape
+
+
+def test_pil_images_that_cannot_be_used(picture: np.ndarray) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    data = encoded(cv2.resize(picture, (200, 200)), ".jpg")
+    truncated = Image.open(BytesIO(data[: len(data) // 2]))
+    with pytest.raises(ImageError, match="damaged"):
+        images.load(truncated)
+    with pytest.raises(ImageError, match="8 bits"):
+        images.load(Image.fromarray(picture[:, :, 0].astype(np.uint16)))
+    with pytest.raises(ImageError, match="0x10"):
+        images.load(Image.new("RGB", (0, 10)))
+
+
 def test_wrong_color_word_and_type_are_refused(picture: np.ndarray) -> None:
     with pytest.raises(ImageError, match="'bgr' or 'rgb'"):
         images.load(picture, "rbg")
@@ -123,8 +151,9 @@ def test_files_that_are_no_images(tmp_path: Path, content: bytes, message: str) 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         images.load(tmp_path / "a.jpg")
-    with pytest.raises(ImageError, match="cannot be read"):
-        images.load(tmp_path)
+    for path in (tmp_path, "a\0b.jpg"):
+        with pytest.raises(ImageError, match="cannot be read"):
+            images.load(path)
 
 
 def test_a_huge_png_is_refused_before_it_is_decoded() -> None:
@@ -139,6 +168,10 @@ def test_a_huge_png_is_refused_before_it_is_decoded() -> None:
         images.load(png)
 
 
+def test_png_with_trailing_bytes(picture: np.ndarray) -> None:
+    assert images.load(encoded(picture, ".png") + bytes(500)).shape == picture.shape
+
+
 def test_exif_orientation_is_applied() -> None:
     from io import BytesIO
 
@@ -150,6 +183,7 @@ def test_exif_orientation_is_applied() -> None:
     file = BytesIO()
     upright.save(file, "JPEG", exif=exif)
     assert images.load(file.getvalue()).shape == (40, 20, 3)
+    assert images.load(Image.open(file)).shape == (40, 20, 3)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"]))
@@ -188,8 +222,11 @@ def test_alignment_is_the_least_squares_similarity() -> None:
             assert error(matrix + step * np.array(direction)) > best
 
 
-@pytest.mark.parametrize("box", [(1, 2, 0, 5), (1, 2, 3), (1, 2, np.nan, 4), (0, 0, -3, 4)])
-def test_bad_boxes_are_refused(box: tuple[float, ...]) -> None:
+BAD_BOXES = [(1, 2, 0, 5), (1, 2, 3), (1, 2, np.nan, 4), (0, 0, -3, 4), "box", {}, [1, [2], 3, 4]]
+
+
+@pytest.mark.parametrize("box", BAD_BOXES)
+def test_bad_boxes_are_refused(box: Any) -> None:
     with pytest.raises(ImageError, match="box"):
         images.box_matrix(box, RULE)
 
@@ -197,7 +234,7 @@ def test_bad_boxes_are_refused(box: tuple[float, ...]) -> None:
 def test_bad_landmarks_are_refused() -> None:
     with pytest.raises(ImageError, match="coincide"):
         images.aligned_matrix(np.ones((5, 2)), RULE)
-    with pytest.raises(ImageError, match="five finite"):
+    with pytest.raises(ImageError, match="finite numbers"):
         images.aligned_matrix(np.ones((4, 2)), RULE)
 
 
@@ -221,8 +258,15 @@ def test_cut_does_not_alias(side: int, tolerance: int) -> None:
 
 
 def test_cut_fills_what_lies_outside(picture: np.ndarray) -> None:
-    crop = images.cut(picture, images.box_matrix((-200, -200, 30, 30), RULE), 16, 127)
-    assert (crop == 127).all()
+    crop = images.cut(picture, images.box_matrix((-20, -20, 30, 30), RULE), 16, 127)
+    assert (crop[:8, :8] == 127).all()
+    assert (crop[-4:, -4:] != 127).any()
+
+
+@pytest.mark.parametrize("box", [(-200, -200, 30, 30), (500, 0, 9, 9), (0.3, 0.1, 0.2, 0.25)])
+def test_cut_refuses_what_is_not_in_the_picture(picture: np.ndarray, box: Any) -> None:
+    with pytest.raises(ImageError, match="does not lie in the 40x48 picture"):
+        images.cut(picture, images.box_matrix(box, RULE), 16, 127)
 
 
 def test_whole_takes_the_central_square() -> None:

@@ -95,6 +95,7 @@ def test_plain_csv_is_relative_to_itself(tmp_path: Path) -> None:
         ("path,label,box\na.jpg,f,1 2 3\n", "expected 4 number"),
         ("path,label,landmarks\na.jpg,f,1 2 x\n", "expected 10 number"),
         ("path,label,age\na.jpg,f,old\n", "list.csv:2"),
+        ("path,label\n,f\n", "no path"),
     ],
 )
 def test_bad_lists(tmp_path: Path, text: str, message: str) -> None:
@@ -110,5 +111,12 @@ def test_unreadable_places(tmp_path: Path) -> None:
         read_labelled(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         Sample(tmp_path / "a.jpg", "male").read()
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes("path,label\nMüller.jpg,m\n".encode("latin-1"))
+    with pytest.raises(DataError, match="labelled list"):
+        read_labelled(latin)
+    (tmp_path / "list_attr_celeba.txt").write_text("1\nSmiling Young\n")
+    with pytest.raises(DataError, match="labelled list"):
+        read_labelled(tmp_path)
     with pytest.raises(DataError, match="label 'maybe'"):
         parse_label("maybe", "list")

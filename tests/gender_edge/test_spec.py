@@ -36,6 +36,12 @@ def test_any_text_gives_our_error(text: str) -> None:
         ({"format": 99}, "format 99"),
         ({"novelty": 1}, "upgrade"),
         ({"labels": ["one"]}, "incomplete"),
+        ({"labels": ["woman", "man"]}, "expected female and male"),
+        ({"temperature": 0}, "positive"),
+        ({"temperature": "warm"}, "wrong"),
+        ({"abstain_below": {"female": 7}}, "shares"),
+        ({"abstain_below": None}, "wrong"),
+        ({"color_order": "xyz"}, "bgr or rgb"),
         ({"crop": {"fill": 1}}, "incomplete"),
     ],
 )

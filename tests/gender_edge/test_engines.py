@@ -1,0 +1,187 @@
+"""Everything about engines that can be known without a GPU, with a real TensorRT-RTX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gender_edge import BackendError, Classifier, ModelError, build_engine, zoo
+from gender_edge.backends import cuda, tensorrt_api
+from gender_edge.backends.tensorrt_api import Target
+from gender_edge.cli import main
+from gender_edge.engines import EngineInfo, cache_path, sidecar
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GENDER_EDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def api() -> tensorrt_api.TensorRT:
+    found = tensorrt_api.load()
+    if not found.is_rtx:
+        pytest.skip("a full TensorRT is here; the tests marked gpu cover it")
+    return found
+
+
+@pytest.fixture
+def without_gpu() -> None:
+    try:
+        cuda.open_device()
+    except BackendError:
+        return
+    pytest.skip("a GPU is here")
+
+
+def test_every_shipped_model_is_parsed_and_built(shipped: str, api: tensorrt_api.TensorRT) -> None:
+    phases: list[tuple[str, int, int]] = []
+    path = build_engine(
+        shipped, targets=("8.6",), max_batch=16, progress=lambda *step: phases.append(step)
+    )
+    plan, info = path.read_bytes(), EngineInfo.read(path)
+    assert plan[:4] == b"vtrt"  # raw: nothing of ours in front
+    assert info.spec.name == shipped
+    assert info.onnx_sha256 == zoo.entry(shipped).sha256
+    assert info.tensorrt == (api.name, api.version)
+    assert info.target == Target(1, 8, 16, info.spec.precision, False, ("8.6",))
+    assert info.gpu is None
+    assert phases and all(0 <= step <= steps for _, step, steps in phases)
+
+
+def test_network_is_what_the_metadata_says(shipped: str, api: tensorrt_api.TensorRT) -> None:
+    trt = api.module
+    network = trt.Builder(api.logger).create_network(0)
+    parser = trt.OnnxParser(network, api.logger)
+    assert parser.parse(zoo.read(shipped))
+    with Classifier(shipped) as classifier:
+        spec = classifier.spec
+    assert (network.num_inputs, network.num_outputs) == (1, 1)
+    images, logits = network.get_input(0), network.get_output(0)
+    assert tuple(images.shape) == (-1, spec.input_size, spec.input_size, 3)
+    assert images.dtype == trt.DataType.UINT8
+    assert tuple(logits.shape) == (-1, 2)
+    assert logits.dtype == trt.DataType.FLOAT
+
+
+def test_int8_convolutions_run_as_int8(shipped: str, api: tensorrt_api.TensorRT) -> None:
+    """Counted in what the builder says of its layers."""
+    if not shipped.endswith("_int8"):
+        pytest.skip("not an INT8 model")
+    api.build(zoo.read(shipped), Target(capabilities=("8.6",)))
+    layers = api.layers()
+    onnx = pytest.importorskip("onnx")
+    nodes = onnx.load_from_string(zoo.read(shipped)).graph.node
+    convolutions = [text for text in layers if "LayerType: correlation" in text]
+    assert len(convolutions) == sum(n.op_type == "Conv" for n in nodes)
+    for text in convolutions:
+        assert "Datatype: Int8" in text.split("Constants:")[0]
+
+
+def test_a_cached_engine_is_not_built_again(
+    cache: Path, api: tensorrt_api.TensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_engine(zoo.default(), targets=("8.6",))
+    assert first.parent == cache / "engines"
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("built again")
+
+    monkeypatch.setattr(tensorrt_api.TensorRT, "build", fail)
+    assert build_engine(zoo.default(), targets=("8.6",)) == first
+    with pytest.raises(AssertionError, match="built again"):
+        build_engine(zoo.default(), targets=("8.6",), max_batch=8)
+
+
+def test_cache_key_follows_everything_that_matters(api: tensorrt_api.TensorRT) -> None:
+    targets = [Target(), Target(max_batch=8), Target(portable=True), Target(capabilities=("8.6",))]
+    paths = [cache_path("a", "m", api, "gpu", t) for t in targets]
+    paths += [cache_path("b", "m", api, "gpu", Target()), cache_path("a", "m", api, "x", Target())]
+    assert len(set(paths)) == len(paths)
+    assert cache_path("a", "m", api, "gpu", Target()) == paths[0]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_without_a_gpu_it_says_what_is_missing(api: tensorrt_api.TensorRT, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"(pycuda|driver).*--target"):
+        build_engine(zoo.default())
+    path = build_engine(zoo.default(), tmp_path / "a.engine", targets=("8.6",))
+    with pytest.raises(BackendError, match=r"pycuda|driver"):
+        Classifier(path)
+
+
+def test_targets_that_do_not_exist(api: tensorrt_api.TensorRT, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"no target 3\.5"):
+        build_engine(zoo.default(), targets=("3.5",))
+    with pytest.raises(BackendError, match="cannot build"):
+        build_engine(zoo.default(), targets=("7.5",))  # Turing: RTX has no FP32 GEMM for it
+    with pytest.raises(BackendError, match="max_batch=0"):
+        build_engine(zoo.default(), max_batch=0)
+    with pytest.raises(ModelError):
+        build_engine("none", targets=("8.6",))
+    assert not list(tmp_path.rglob("*.engine")) and not list(tmp_path.rglob("*.partial"))
+
+
+def test_onnx_that_is_none(api: tensorrt_api.TensorRT) -> None:
+    with pytest.raises(BackendError, match="cannot parse"):
+        api.build(b"junk", Target(capabilities=("8.6",)))
+
+
+@pytest.mark.parametrize("damage", ["junk", "truncated", "empty", "foreign"])
+def test_engine_files_that_are_damaged(damage: str, tmp_path: Path) -> None:
+    path = build_engine(zoo.default(), tmp_path / "a.engine", targets=("8.6",))
+    plan = path.read_bytes()
+    path.write_bytes(
+        {"junk": b"junk" * 99, "truncated": plan[:-9], "empty": b"", "foreign": b"ftrt" + plan[4:]}[
+            damage
+        ]
+    )
+    with pytest.raises(ModelError, match=r"truncated or was replaced.*gender-edge build"):
+        Classifier(path)
+
+
+@pytest.mark.parametrize("kind", ["junk", "truncated", "empty"])
+def test_tensorrt_gives_its_reason(kind: str, api: tensorrt_api.TensorRT, tmp_path: Path) -> None:
+    """What the runtime itself says of a plan; it needs no driver to refuse these."""
+    plan = build_engine(zoo.default(), tmp_path / "a.engine", targets=("8.6",)).read_bytes()
+    bad = {"junk": b"junk" * 99, "truncated": plan[: len(plan) // 2], "empty": b""}[kind]
+    _, engine = api.deserialize(bad)
+    assert engine is None
+    assert "no reason" not in api.reason()
+
+
+def test_sidecar_errors(tmp_path: Path) -> None:
+    path = build_engine(zoo.default(), tmp_path / "a.engine", targets=("8.6",))
+    content = json.loads(sidecar(path).read_text())
+    sidecar(path).write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(ModelError, match="another format"):
+        Classifier(path)
+    sidecar(path).write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        Classifier(path)
+    sidecar(path).unlink()
+    with pytest.raises(ModelError, match="missing"):
+        Classifier(path)
+
+
+def test_engine_of_another_version(tmp_path: Path) -> None:
+    path = build_engine(zoo.default(), tmp_path / "a.engine", targets=("8.6",))
+    content = json.loads(sidecar(path).read_text())
+    content["tensorrt"] = ["tensorrt", "8.6.0"]
+    sidecar(path).write_text(json.dumps(content))
+    with pytest.raises(BackendError, match=r"built by tensorrt 8\.6\.0, found tensorrt_rtx"):
+        Classifier(path)
+
+
+def test_build_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = str(tmp_path / "a.engine")
+    argv = ["build", zoo.default(), "--output", output, "--target", "8.6", "--target", "8.9"]
+    assert main(argv) == 0
+    assert "for 8.6, 8.9" in capsys.readouterr().out
+    assert Path(output).exists()
+    assert main(["build", zoo.default(), "--target", "1.0"]) == 2
