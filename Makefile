@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Debian and Ubuntu keep venv in a package of its own; root gets it without asking.
 VENV_PACKAGE := { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y python3-venv; }
 
-.PHONY: demo test lint format clean
+.PHONY: demo test gpu-check lint format clean
 .DELETE_ON_ERROR:
 
 # Runtime only, no torch: install, classify a real photograph, time every shipped variant.
@@ -20,6 +20,11 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# On a machine with a GPU, TensorRT and pycuda: OUT takes the results, DATA a labelled list.
+GPU_PYTHON ?= $(BIN)/python
+gpu-check:
+	$(GPU_PYTHON) -m benchmarks.gpu_check $(if $(OUT),--out $(OUT)) $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

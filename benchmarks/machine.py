@@ -35,7 +35,11 @@ def describe() -> dict[str, Any]:
 def slug(machine: dict[str, Any]) -> str:
     """A file name for results of this environment: cpu-cores-onnxruntime-version."""
     runtime = machine["packages"].get("onnxruntime") or machine["packages"].get("onnxruntime-gpu")
-    text = f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}"
+    return slug_of(f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}")
+
+
+def slug_of(text: str) -> str:
+    """Lower case letters, digits, dots and dashes."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 

@@ -49,8 +49,11 @@ def cost(network: Network, size: int) -> tuple[int, int]:
 
 
 def write_spec(source: Path, spec: ModelSpec, target: Path) -> None:
-    """Copy an ONNX file with the spec as its only metadata."""
+    """Copy an ONNX file with the spec as its only metadata, and no operator sets but its own."""
     model = onnx.load(source)
+    used = {node.domain for node in model.graph.node}
+    for entry in [e for e in model.opset_import if e.domain not in used]:
+        model.opset_import.remove(entry)
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     onnx.checker.check_model(model)

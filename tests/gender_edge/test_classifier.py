@@ -16,13 +16,14 @@ from tests.conftest import PORTRAIT_BOX
 LANDMARKS = [[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]]
 
 
-def test_portrait_is_female(shipped: str, portrait_path: Path) -> None:
+def test_portrait(shipped: str, portrait_path: Path) -> None:
+    """A woman with short hair: small models are unsure of her, and may abstain."""
     with Classifier(shipped) as classifier:
-        by_box = classifier.in_frame(portrait_path, [PORTRAIT_BOX])
-        aligned = classifier.in_frame(portrait_path, [PORTRAIT_BOX], [LANDMARKS])
-    for prediction in (*by_box, *aligned):
-        assert prediction.label == "female"
-        assert prediction.confidence == prediction.female > 0.8
+        (by_box,) = classifier.in_frame(portrait_path, [PORTRAIT_BOX])
+        (aligned,) = classifier.in_frame(portrait_path, [PORTRAIT_BOX], [LANDMARKS])
+    assert by_box.label in ("female", None)
+    assert by_box.confidence == by_box.female > 0.5
+    assert abs(by_box.female - aligned.female) < 0.4
 
 
 def test_all_input_forms_agree(classifier: Classifier, face: np.ndarray, tmp_path: Path) -> None:
@@ -122,15 +123,16 @@ def test_one_bad_box_takes_one_place(classifier: Classifier, face: np.ndarray) -
 
 
 def test_abstains_below_the_threshold(classifier: Classifier, face: np.ndarray) -> None:
-    sure = classifier(face)[0]
-    assert sure.label is not None
     limits = classifier._limits
     try:
+        classifier._limits = np.array([0.0, 0.0])
+        (always,) = classifier(face)
         classifier._limits = np.array([1.1, 1.1])
-        unsure = classifier(face)[0]
+        (never,) = classifier(face)
     finally:
         classifier._limits = limits
-    assert unsure == Prediction(None, sure.female, sure.confidence)
+    assert always.label == ("female" if always.female > 0.5 else "male")
+    assert never == Prediction(None, always.female, always.confidence)
 
 
 def test_predict_refuses_other_crops(classifier: Classifier) -> None:

@@ -1,0 +1,121 @@
+"""Engines on a GPU: run by `make gpu-check`, skipped with the reason where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gender_edge import BackendError, Classifier, build_engine
+from gender_edge.backends import cuda
+from gender_edge.backends.tensorrt import TensorRTBackend
+
+pytestmark = pytest.mark.gpu
+MAX_BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def device() -> cuda.Device:
+    try:
+        return cuda.open_device()
+    except BackendError as error:
+        pytest.skip(f"no GPU: {error}")
+
+
+@pytest.fixture(scope="module")
+def engine(device: cuda.Device, shipped: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engines") / f"{shipped}.engine"
+    return build_engine(shipped, path, max_batch=MAX_BATCH)
+
+
+@pytest.fixture(scope="module")
+def opened(engine: Path) -> Iterator[Classifier]:
+    with Classifier(engine) as classifier:
+        yield classifier
+
+
+def crops(classifier: Classifier, count: int, seed: int = 0) -> np.ndarray:
+    side = classifier.spec.input_size
+    smooth = np.random.default_rng(seed).integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
+    rows = np.linspace(0, 4, side).round().astype(int)
+    return smooth[:, rows][:, :, rows].astype(np.uint8)
+
+
+def female(classifier: Classifier, batch: np.ndarray) -> np.ndarray:
+    return np.array([p.female for p in classifier.predict(batch)])
+
+
+@pytest.mark.parametrize("count", [1, 3, MAX_BATCH, MAX_BATCH + 1, 5 * MAX_BATCH])
+def test_answers_like_onnx_runtime(opened: Classifier, shipped: str, count: int) -> None:
+    batch = crops(opened, count)
+    with Classifier(shipped, device="cpu") as reference:
+        expected = female(reference, batch)
+    for _ in range(3):  # plainly enqueued, captured, and launched again as a graph
+        np.testing.assert_allclose(female(opened, batch), expected, atol=0.05)
+
+
+def test_batches_do_not_mix(opened: Classifier) -> None:
+    """What a smaller batch leaves in the buffers behind it must not show."""
+    many, few = crops(opened, MAX_BATCH), crops(opened, 2, seed=1)
+    before = female(opened, few)
+    female(opened, many)
+    np.testing.assert_allclose(female(opened, few), before, atol=1e-5)
+    np.testing.assert_allclose(female(opened, many)[:2], female(opened, many[:2]), atol=0.01)
+
+
+def test_many_threads(opened: Classifier) -> None:
+    batches = [crops(opened, 1 + n % MAX_BATCH, seed=n) for n in range(24)]
+    alone = [female(opened, b) for b in batches]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda b: female(opened, b), batches * 4))
+    for found, expected in zip(together, alone * 4):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_work_is_captured_as_graphs(opened: Classifier) -> None:
+    opened.predict(crops(opened, 4))
+    backend = opened._backend
+    assert isinstance(backend, TensorRTBackend)
+    graphs = [g for slot in backend._all for g in slot._graphs.values()]
+    assert graphs and None not in graphs
+
+
+def test_nothing_leaks(engine: Path, device: cuda.Device) -> None:
+    def free() -> int:
+        with device.current():
+            return device.free_memory()
+
+    for _ in range(2):
+        with Classifier(engine) as classifier:
+            classifier.predict(crops(classifier, 3))
+    before = free()
+    for _ in range(10):
+        with Classifier(engine) as classifier:
+            classifier.predict(crops(classifier, 3))
+    assert before - free() < 8 << 20
+
+
+def test_closed(engine: Path) -> None:
+    with Classifier(engine) as classifier:
+        batch = crops(classifier, 1)
+    with pytest.raises(BackendError, match="closed"):
+        classifier.predict(batch)
+    classifier.close()
+
+
+def test_says_what_it_runs_on(opened: Classifier, device: cuda.Device) -> None:
+    assert device.name in repr(opened) and "tensorrt" in repr(opened)
+
+
+def test_lives_beside_torch(opened: Classifier) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    batch = crops(opened, 4)
+    before = female(opened, batch)
+    product = torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")
+    np.testing.assert_allclose(female(opened, batch), before, atol=1e-5)
+    assert float(product.sum()) == 64**3
