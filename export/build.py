@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from gender_edge import evaluation
@@ -40,7 +38,9 @@ from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import calibration_crops, quantize
 from .recipe import Recipe, Source
-from .train import CONFIG, WEIGHTS, finished, predict, targets, train
+from .runs import CONFIG, WEIGHTS, finished
+from .train import train
+from .validate import targets
 
 logger = logging.getLogger(__name__)
 
@@ -129,30 +129,9 @@ def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
     packs = [packed(source, places, workers) for source in recipe.train]
     validation = {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
-    return train(
-        recipe,
-        packs,
-        validation,
-        places.runs / recipe.name,
-        trunk=places.trunk,
-        teacher_logits=teacher_step(recipe, packs, places),
-        workers=workers,
-    )
-
-
-def teacher_step(recipe: Recipe, packs: list[Pack], places: Places) -> Optional[Tensor]:
-    """What the recipe's teacher, an earlier run, says of every training picture, aligned."""
-    if recipe.teacher is None:
-        return None
-    run = places.runs / recipe.teacher
-    teacher = finished(run)
-    target = places.runs / recipe.name / "teacher.npy"
-    if not _fresh(target, run / WEIGHTS):
-        size = json.loads((run / CONFIG).read_text())["input_size"]
-        logits = torch.cat([predict(teacher, p, size, FRAMINGS[0]) for p in packs])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        np.save(target, logits.numpy())
-    return torch.from_numpy(np.load(target))
+    teachers = [finished(places.runs / name) for name in recipe.teachers]
+    run = places.runs / recipe.name
+    return train(recipe, packs, validation, run, places.trunk, teachers, workers)
 
 
 @contextmanager

@@ -47,7 +47,9 @@ class Recipe:
             "run:NAME" for the final weights of another recipe's run.
         frozen: how many leading convolutions keep their initial weights (transfer learning).
         optimizer: "adamw", "adam" or "sgd".
-        teacher: a run whose logits are distilled into this one; None for labels alone.
+        average_decay: of a running mean of the weights by step, which is then what counts
+            (EMA); 0 for none.
+        teachers: runs whose mean answer is distilled into this one; none for labels alone.
         distill_weight: share of the teacher's term in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
         precisions: what is shipped.
@@ -76,7 +78,8 @@ class Recipe:
     warmup: float = 0.03
     batch_size: int = 128
     label_smoothing: float = 0.0
-    teacher: Optional[str] = None
+    average_decay: float = 0.0
+    teachers: tuple[str, ...] = ()
     distill_weight: float = 0.5
     distill_temperature: float = 2.0
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -112,7 +115,7 @@ def load(name: str) -> Recipe:
     try:
         for key in ("train", "validate", "test"):
             raw[key] = tuple(Source(**entry) for entry in raw.get(key, ()))
-        for key in ("sizes", "precisions"):
+        for key in ("sizes", "precisions", "teachers"):
             if key in raw:
                 raw[key] = tuple(raw[key])
         return Recipe(**raw)

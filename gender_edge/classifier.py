@@ -12,11 +12,12 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from . import images, zoo
+from . import engines, images, zoo
 from .backends import Backend
-from .errors import ImageError
+from .errors import BackendError, ImageError
 from .spec import ModelSpec
 
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 ENGINE_SUFFIXES = (".engine", ".plan")
 DEFAULT_BATCH = 64
 
@@ -53,16 +54,20 @@ class Classifier:
         device: str = "auto",
         threads: Optional[int] = None,
         batch_size: int = DEFAULT_BATCH,
+        build: bool = False,
     ) -> None:
         """Load a model and run it once, so that the first call is as fast as the others.
 
         Args:
             model: the name of a shipped model, or the path of a model file (anything with a
                 suffix or a slash is a path); None for the shipped default. A path that ends in
-                .engine or .plan is opened by TensorRT, anything else by ONNX Runtime.
-            device: for ONNX Runtime: "cpu", "cuda", or "auto".
+                .engine or .plan is opened by TensorRT.
+            device: "auto" takes the model's cached TensorRT engine where TensorRT and a GPU are,
+                else ONNX Runtime on CUDA, else on the CPU; "tensorrt", "cuda" and "cpu" take that
+                or raise. `backend` and `provider` say what was taken.
             threads: for the CPU; None for all cores.
             batch_size: most faces that are run at once; longer inputs are split.
+            build: build the TensorRT engine first if it is not in the cache (minutes).
 
         Raises:
             ModelError: the model is missing, damaged, or of another task.
@@ -73,7 +78,7 @@ class Classifier:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1")
         self.name = zoo.default() if model is None else os.fspath(model)
         self.batch_size = batch_size
-        self._backend = _open(self.name, device, threads)
+        self._backend = _open(self.name, device, threads, build)
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
@@ -232,12 +237,17 @@ class Classifier:
         self.close()
 
 
-def _open(source: str, device: str, threads: Optional[int]) -> Backend:
+def _open(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
     # Imported here: engines take most of the import time, and only one of them is needed.
-    if source.endswith(ENGINE_SUFFIXES):
+    if device not in DEVICES:
+        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    engine = source.endswith(ENGINE_SUFFIXES)
+    if engine or device == "tensorrt" or (device == "auto" and engines.usable()):
         from .backends.tensorrt import TensorRTBackend
 
-        return TensorRTBackend(Path(source))
+        if engine:
+            return TensorRTBackend(Path(source))
+        return TensorRTBackend(engines.build_engine(source) if build else engines.find(source))
     from .backends.onnx import OnnxBackend
 
     return OnnxBackend(zoo.read(source), source, device, threads)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import __version__, engines, evaluation, zoo
+from . import __version__, doctor, engines, evaluation, zoo
 from .classifier import DEFAULT_BATCH, Classifier, Prediction
 from .errors import DataError, GenderEdgeError, ImageError
 from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
@@ -74,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=_build)
 
+    verb = verbs.add_parser("doctor", help="what is installed, and what would be used")
+    verb.add_argument("--json", action="store_true", help="as one JSON object")
+    verb.set_defaults(run=_doctor)
+
     verb = verbs.add_parser("evaluate", help="accuracy on labelled faces, by group")
     verb.add_argument("data", help="labelled folder, or CSV with columns path,label")
     verb.add_argument("--split", help="only this split of the data")
@@ -91,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="shipped name or file (default: the shipped default)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
     parser.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     parser.add_argument("--batch", type=_positive, default=DEFAULT_BATCH, help="faces run at once")
 
@@ -223,6 +227,20 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _phase(name: str, step: int, steps: int) -> None:
     print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    found = doctor.examine()
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        if isinstance(value, (list, dict)):
+            rows = [f"{k}: {v}" for k, v in value.items()] if isinstance(value, dict) else value
+            print(f"{name}:", *(rows or ["none"]), sep="\n  ")
+        else:
+            print(f"{name}: {value}")
+    return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

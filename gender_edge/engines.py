@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from . import zoo
-from .backends import tensorrt_api
+from .backends import cuda, tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
 from .errors import BackendError, ModelError
 from .spec import ModelSpec
@@ -108,6 +109,65 @@ def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Tar
     return cache_folder() / "engines" / f"{plain}-{key}.engine"
 
 
+def cached() -> list[tuple[Path, EngineInfo]]:
+    """Every engine in the cache that can say what it is."""
+    found = []
+    for path in sorted((cache_folder() / "engines").glob("*.engine")):
+        with contextlib.suppress(ModelError):  # one damaged note must not hide the others
+            found.append((path, EngineInfo.read(path)))
+    return found
+
+
+def misfit(info: EngineInfo, api: TensorRT, gpu: str, capability: str) -> Optional[str]:
+    """Why an engine would not run with this TensorRT on this GPU; None if it should."""
+    if info.tensorrt != (api.name, api.version):
+        return f"built by {' '.join(info.tensorrt)}, found {api!r}"
+    if info.gpu is None:  # ahead of time, with RTX
+        targets = info.target.capabilities or tensorrt_api.RTX_PORTABLE
+        return (
+            None if capability in targets else f"built for {', '.join(targets)}, not {capability}"
+        )
+    if info.gpu != gpu and not info.target.portable:
+        return f"built on {info.gpu}, found {gpu}"
+    return None
+
+
+def find(model: str) -> Path:
+    """The cached engine of a model for this TensorRT and GPU; of several, of the largest batch.
+
+    Raises:
+        ModelError: no such model.
+        BackendError: no TensorRT or GPU, or no such engine: with the command that builds it.
+    """
+    digest = hashlib.sha256(zoo.read(model)).hexdigest()
+    api, device = tensorrt_api.load(), cuda.open_device()
+    fitting = [
+        (info.target.max_batch, path)
+        for path, info in cached()
+        if info.onnx_sha256 == digest and misfit(info, api, device.name, device.capability) is None
+    ]
+    if not fitting:
+        raise BackendError(
+            f"no engine of {model!r} for {api!r} on {device!r} in {cache_folder()}; build it with "
+            f"`gender-edge build {model}`, open it with build=True, or choose device='cpu'"
+        )
+    return max(fitting)[1]
+
+
+def usable() -> bool:
+    """Whether TensorRT, pycuda and a GPU are here; imports nothing where one is not installed."""
+    installed = [importlib.util.find_spec(n) is not None for n in ("tensorrt", "tensorrt_rtx")]
+    if not any(installed) or importlib.util.find_spec("pycuda") is None:
+        return False
+    try:
+        tensorrt_api.load()
+        cuda.open_device()
+    except BackendError as error:
+        logger.info("TensorRT is installed but not used: %s", error)
+        return False
+    return True
+
+
 def build_engine(
     model: Union[str, os.PathLike[str]],
     output: Optional[Union[str, os.PathLike[str]]] = None,
@@ -187,8 +247,6 @@ def _spec_of(content: bytes, name: str) -> ModelSpec:
 
 def _where(api: TensorRT, target: Target) -> tuple[Optional[str], Optional[str]]:
     """Name and capability of the GPU that the build happens on; (None, None) ahead of time."""
-    from .backends import cuda
-
     if api.is_rtx and (target.capabilities or target.portable):
         return None, None
     try:

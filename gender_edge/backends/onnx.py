@@ -15,7 +15,6 @@ from ..spec import METADATA_KEY, ModelSpec
 logger = logging.getLogger("gender_edge")
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class OnnxBackend:
@@ -37,8 +36,6 @@ class OnnxBackend:
             ModelError: not an ONNX file, damaged, or not a model of this package.
             BackendError: `device` cannot be had.
         """
-        if device not in DEVICES:
-            raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
         self._session: Optional[onnxruntime.InferenceSession] = _open(
             model, source, _providers(device), threads
         )

@@ -19,6 +19,7 @@ logger = logging.getLogger("gender_edge")
 STRONGLY_TYPED_SINCE = (10, 12)  # before, parts of a strongly typed network were left out
 KEPT_MESSAGES = 50
 RTX_TARGETS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+RTX_PORTABLE = RTX_TARGETS[1:]  # for 7.5 it refuses FP32 GEMM
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class TensorRT:
             return
         wanted = target.capabilities
         if target.portable and not wanted:
-            wanted = tuple(c for c in RTX_TARGETS if float(c) >= 8)  # 7.5 refuses FP32 GEMM
+            wanted = RTX_PORTABLE
         unknown = set(wanted) - set(RTX_TARGETS)
         if unknown:
             raise BackendError(

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from export import graph
 from export.architectures import VGG, VGG_WIDTHS, Slim, build, load_imagenet, load_trunk
 from export.calibrate import abstention_thresholds, fit_temperature
-from export.train import _as_gray
+from export.start import as_gray
 from gender_edge import DataError
 
 SMALL = [[4], [6], [8], [8], [8]]
@@ -56,7 +56,7 @@ def test_gray_start_answers_like_colour_on_gray_pictures(
     torch.manual_seed(0)
     colour = build(architecture, arguments, grayscale=False).eval()
     gray = build(architecture, arguments, grayscale=True).eval()
-    gray.load_state_dict(_as_gray(colour.state_dict()))
+    gray.load_state_dict(as_gray(colour.state_dict()))
     pixels = torch.randint(0, 256, (3, 32, 32, 1), dtype=torch.uint8).expand(-1, -1, -1, 3)
     first = [n.trunk.features[0](n.normalise(pixels))[..., 1:-1, 1:-1] for n in (gray, colour)]
     torch.testing.assert_close(*first, atol=1e-3, rtol=1e-4)

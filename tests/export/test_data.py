@@ -9,9 +9,9 @@ import pytest
 
 from export import annotate
 from export.augment import evaluation_crop, training_crop
+from export.batches import draw
 from export.data import drop_copies, pack, readable, split_off
 from export.duplicates import components, fingerprints, near_pairs
-from export.train import draw
 from gender_edge import CropRule, DataError
 from gender_edge.labelled import Sample
 from tests.conftest import DATA

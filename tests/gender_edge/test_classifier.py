@@ -168,7 +168,7 @@ def test_cuda_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(BackendError, match="onnxruntime-gpu"):
         Classifier(device="cuda")
-    with pytest.raises(BackendError, match="expected one of auto, cpu, cuda"):
+    with pytest.raises(BackendError, match="expected one of auto, cpu, cuda, tensorrt"):
         Classifier(device="tpu")
 
 

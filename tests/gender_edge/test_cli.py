@@ -81,6 +81,16 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(folder), "--split", "val"]) == 2
 
 
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "CPUExecutionProvider" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    (found,) = rows(capsys.readouterr().out)
+    assert found["shipped models"] == zoo.names()
+    assert "onnxruntime" in found["packages"]  # type: ignore[operator]
+    assert zoo.default() in str(found["default"])
+
+
 def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], ["classify"], ["classify", "a", "--batch", "0"]):
         with pytest.raises(SystemExit) as stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from gender_edge import BackendError, Classifier, ModelError, build_engine, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.cli import main
-from gender_edge.engines import EngineInfo, cache_path, sidecar
+from gender_edge.engines import EngineInfo, cache_path, cached, misfit, sidecar
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
@@ -104,6 +105,31 @@ def test_cache_key_follows_everything_that_matters(api: tensorrt_api.TensorRT) -
     paths += [cache_path("b", "m", api, "gpu", Target()), cache_path("a", "m", api, "x", Target())]
     assert len(set(paths)) == len(paths)
     assert cache_path("a", "m", api, "gpu", Target()) == paths[0]
+
+
+def test_cached_engines_are_listed_and_judged(api: tensorrt_api.TensorRT, cache: Path) -> None:
+    assert cached() == []
+    path = build_engine(zoo.default(), targets=("8.6",))
+    sidecar(path).with_name("junk.engine.json").write_text("{")
+    (path.parent / "junk.engine").write_bytes(b"")
+    ((found, info),) = cached()
+    assert found == path
+    assert misfit(info, api, "any GPU", "8.6") is None
+    assert "not 9.0" in str(misfit(info, api, "any GPU", "9.0"))
+    here = replace(info, gpu="GPU A", capability="8.6", target=Target())
+    assert misfit(here, api, "GPU A", "8.6") is None
+    assert "built on GPU A, found GPU B" in str(misfit(here, api, "GPU B", "8.6"))
+    assert misfit(replace(here, target=Target(portable=True)), api, "GPU B", "8.6") is None
+    older = replace(here, tensorrt=("tensorrt", "8.6.0"))
+    assert "built by tensorrt 8.6.0" in str(misfit(older, api, "GPU A", "8.6"))
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_auto_takes_onnx_runtime_and_tensorrt_says_why_not() -> None:
+    with Classifier() as classifier:
+        assert "onnxruntime" in classifier.backend
+    with pytest.raises(BackendError, match=r"pycuda|driver"):
+        Classifier(device="tensorrt")
 
 
 @pytest.mark.usefixtures("without_gpu")
