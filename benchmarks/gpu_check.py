@@ -4,7 +4,7 @@
 
 Each step writes what it found before the next begins, and a step that fails is a row with its
 reason: a first run on a new kind of machine costs no result. The benchmark goes to
-FOLDER/GPU-trtVERSION.json, the rest to FOLDER/gpu-check.json.
+FOLDER/GPU-trtVERSION.json, the CPU's beside it, the rest to FOLDER/gpu-check.json.
 """
 
 from __future__ import annotations
@@ -72,20 +72,16 @@ def _environment(_: argparse.Namespace, __: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
-    """Every shipped model to an engine beside the results (never committed)."""
+    """Every shipped model to an engine in the cache."""
     rows: dict[str, Any] = {}
     for name in zoo.names():
         began = time.perf_counter()
         try:
-            path = build_engine(name, _engine(arguments, name), max_batch=arguments.max_batch)
+            path = build_engine(name, max_batch=arguments.max_batch)
             rows[name] = {"seconds": time.perf_counter() - began, "bytes": path.stat().st_size}
         except Exception as error:  # one model must not cost the others
             rows[name] = {"error": f"{type(error).__name__}: {error}"}
     return rows
-
-
-def _engine(arguments: argparse.Namespace, name: str) -> Path:
-    return Path(arguments.out) / f"{name}.engine"
 
 
 def _parity(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
@@ -93,9 +89,10 @@ def _parity(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str
     samples = read_labelled(arguments.data) if arguments.data else None
     rows: dict[str, Any] = {}
     for name in (n for n, row in findings["build"].items() if "error" not in row):
-        path = _engine(arguments, name)
-        with Classifier(path) as engine, Classifier(name, device="cpu") as reference:
-            pair = [_female(c, samples) for c in (engine, reference)]
+        pair = []
+        for device in ("tensorrt", "cpu"):
+            with Classifier(name, device=device) as classifier:
+                pair.append(_female(classifier, samples))
         difference = np.abs(pair[0] - pair[1])
         rows[name] = {
             "faces": len(difference),
@@ -125,15 +122,20 @@ def _tests(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _benchmark(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
-    """Engines, and the same models on this machine's CPU, in one run."""
+    """The engines, and the same models on this machine's CPU: a file each."""
     built = [n for n, row in findings["build"].items() if "error" not in row]
-    engines = [str(_engine(arguments, name)) for name in built]
     where = findings["environment"]
-    name = machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}")
-    argv = [*engines, *built, "--batches", f"1,8,32,{arguments.max_batch}"]
-    argv += ["--json", str(arguments.out / f"{name}.json")]
-    argv += ["--data", arguments.data] if arguments.data else []
-    return {"status": run.main(argv), "file": f"{name}.json"}
+    names = {
+        "tensorrt": machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}"),
+        "cpu": machine.slug(where),
+    }
+    status = {}
+    for device, name in names.items():
+        argv = [*built, "--device", device, "--batches", f"1,8,32,{arguments.max_batch}"]
+        argv += ["--json", str(arguments.out / f"{name}.json")]
+        argv += ["--data", arguments.data] if arguments.data else []
+        status[f"{name}.json"] = run.main(argv)
+    return status
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def resident_mb() -> tuple[float, float]:
     return int(found["VmRSS"]) * 1024 / 1e6, int(found["VmHWM"]) * 1024 / 1e6
 
 
-def measure(model: str, batch: int, seconds: float, threads: int | None) -> dict[str, Any]:
+def measure(
+    model: str, batch: int, seconds: float, threads: int | None, device: str
+) -> dict[str, Any]:
     """Latency, throughput and memory of one model at one batch size.
 
     Args:
@@ -44,13 +46,14 @@ def measure(model: str, batch: int, seconds: float, threads: int | None) -> dict
         batch: faces run at once.
         seconds: for how long.
         threads: CPU threads; None for the engine's own choice.
+        device: as `Classifier` takes it.
     """
     started = time.perf_counter()
     from gender_edge import Classifier
 
     imported = time.perf_counter()
     after_import, _ = resident_mb()
-    classifier = Classifier(model, threads=threads, batch_size=batch)
+    classifier = Classifier(model, device=device, threads=threads, batch_size=batch)
     loaded = time.perf_counter()
     after_load, _ = resident_mb()
     timed = _time_batch(classifier, batch, seconds)
@@ -94,6 +97,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     print(json.dumps(measure(**vars(arguments))))
     return 0

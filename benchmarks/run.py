@@ -38,6 +38,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
     parser.add_argument("--seconds", type=float, help="for each batch size (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
     parser.add_argument("--data", help="labelled folder or list: measure accuracy here")
     parser.add_argument("--split", help="only this split of the data")
     parser.add_argument("--quick", action="store_true", help="batches 1 and 16, 0.4 s each")
@@ -91,7 +92,7 @@ def variant(
 ) -> dict[str, Any]:
     """Everything about one model; a model that fails is a row with its reason."""
     try:
-        with Classifier(name) as classifier:
+        with Classifier(name, device=arguments.device) as classifier:
             spec = classifier.spec
             accuracy = _accuracy(name, classifier, samples)
         path = zoo.entry(name).path if name in zoo.names() else Path(name)
@@ -113,7 +114,7 @@ def variant(
 def _measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One batch size in a process of its own, which imports the same tree as this one."""
     command = [sys.executable, "-m", "benchmarks.measure", name, "--batch", str(batch)]
-    command += ["--seconds", str(arguments.seconds)]
+    command += ["--seconds", str(arguments.seconds), "--device", arguments.device]
     command += ["--threads", str(arguments.threads)] if arguments.threads else []
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
