@@ -66,6 +66,26 @@ def test_int8_is_symmetric_and_stored_as_int8(model: onnx.ModelProto, spec: Mode
             assert {made[i].op_type for i in node.input[:2]} == {"DequantizeLinear"}
 
 
+def test_int8_costs_at_most_0_3_points(shipped: str) -> None:
+    """Against the FP32 network of the same weights, on the mean of the test sets, as recorded."""
+    evaluation = zoo.entry(shipped).evaluation
+    if not shipped.endswith("_int8"):
+        pytest.skip("not an INT8 model")
+    before = evaluation["twin"]["sets"]
+    lost = [
+        before[name]["value"] - figures["balanced_accuracy"]["value"]
+        for name, figures in evaluation["sets"].items()
+    ]
+    assert sum(lost) / len(lost) <= 0.003
+
+
+def test_evaluated_on_whole_test_sets(shipped: str) -> None:
+    sets = zoo.entry(shipped).evaluation["sets"]
+    faces = {"celeba_test": 5036, "lfw": 6410, "utkface": 1197, "allagefaces": 3319}
+    assert {name: figures["faces"] for name, figures in sets.items()} == faces
+    assert all(figures["failures"] == 0 for figures in sets.values())
+
+
 def test_metadata_says_where_it_comes_from(spec: ModelSpec, shipped: str) -> None:
     assert spec.name == shipped
     assert spec.labels == ("female", "male")
