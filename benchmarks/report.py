@@ -129,6 +129,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     """
     need_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     points = [
         (v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"], v["name"], v["bytes"] / 1e6)
@@ -137,6 +138,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
     ]
     if not points:
         raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
+    intervals = {
+        v["name"]: [100 * v["accuracy"][end] for end in ("low", "high")]
+        for v in result["variants"]
+        if "error" not in v
+    }
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axis = figure.subplots()
     front = pareto(points)
@@ -146,24 +152,30 @@ def plot(result: dict[str, Any], path: Path) -> None:
     for latency, accuracy, name, megabytes in points:
         on_front = any(p[2] == name for p in front)
         color = "#2b6cb0" if on_front else "#a0aec0"
+        low, high = intervals[name]
+        axis.errorbar(
+            latency, accuracy, [[accuracy - low], [high - accuracy]], color=color, alpha=0.5, lw=1
+        )
         axis.scatter(latency, accuracy, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
         axis.annotate(
             f"{name}\n{megabytes:.1f} MB",
             (latency, accuracy),
             textcoords="offset points",
-            xytext=(0, -14 - 0.8 * megabytes),
-            ha="center",
-            va="top",
+            xytext=(6 + 0.5 * megabytes, 0),
+            ha="left",
+            va="center",
             fontsize=8,
         )
     batch = min(row["batch"] for v in result["variants"] for row in v.get("batches", ()))
     axis.set(
         xscale="log",
         xlabel=f"latency of a batch of {batch}, ms (p50, log scale); area: file size",
-        ylabel="balanced accuracy, %",
+        ylabel="balanced accuracy, % (bars: 95 % interval)",
         title=f"{result['machine']['cpu']}, {result['machine']['cores']} cores",
     )
-    axis.margins(0.18, 0.3)
+    axis.margins(0.25, 0.1)
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.grid(alpha=0.25, which="both")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
