@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
+import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -35,6 +36,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 BATCH = 32
+NORMALISE = "normalise"  # the name of that module in `Network`, which begins its nodes' names
 
 
 def calibration_crops(packs: list[Pack], count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -77,6 +79,9 @@ def quantize(source: Path, crops: np.ndarray, target: Path, method: str = "minma
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        # The grey conversion is a convolution too: quantising it would cost the input a bit.
+        nodes = onnx.load(prepared).graph.node
+        kept = [node.name for node in nodes if node.name.startswith(f"/{NORMALISE}/")]
         quantize_static(
             str(prepared),
             str(target),
@@ -86,6 +91,7 @@ def quantize(source: Path, crops: np.ndarray, target: Path, method: str = "minma
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            nodes_to_exclude=kept,
             op_types_to_quantize=["Conv", "Gemm", "MaxPool"],
             extra_options={
                 "ActivationSymmetric": True,
