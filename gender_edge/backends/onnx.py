@@ -14,6 +14,7 @@ from ..spec import METADATA_KEY, ModelSpec
 
 logger = logging.getLogger("gender_edge")
 
+INT8_FUSED_SINCE = (1, 21)  # before, a bias without Q/DQ kept convolutions from being fused
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -44,6 +45,14 @@ class OnnxBackend:
             _refuse_or_warn(device, source, self.provider)
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.spec = _spec(self._session, source)
+        if self.spec.precision == "int8" and _version() < INT8_FUSED_SINCE:
+            logger.warning(
+                "%s: %s computes INT8 in float, slower than FP32; take the FP32 model, or ONNX "
+                "Runtime %d.%d or newer",
+                source,
+                self.name,
+                *INT8_FUSED_SINCE,
+            )
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -82,6 +91,10 @@ def _packages() -> str:
             "remove both first"
         )
     return f"installed: {', '.join(found) or 'neither onnxruntime nor onnxruntime-gpu by name'}"
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
 
 def _installed(package: str) -> bool:

@@ -179,6 +179,19 @@ def test_cuda_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         Classifier(device="tpu")
 
 
+def test_slow_int8_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import onnxruntime
+
+    name = next(n for n in zoo.names() if n.endswith("_int8"))
+    Classifier(name, device="cpu")
+    assert not caplog.text
+    monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
+    Classifier(name, device="cpu")
+    assert "1.21 or newer" in caplog.text
+
+
 def test_model_files_that_are_no_models(tmp_path: Path, portrait_path: Path) -> None:
     good = zoo.entry(zoo.default()).path.read_bytes()
     for name, content in (
