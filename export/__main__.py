@@ -32,7 +32,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     verb.add_argument("--models", type=Path, default=ROOT / "models", help="where to ship")
     verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
     verb.add_argument(
-        "--init", metavar="FILE", help="a trunk (safetensors) to start from, or 'imagenet'"
+        "--init", metavar="FILE", help="VGG16's convolutions (safetensors), or 'imagenet'"
     )
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
@@ -54,7 +54,7 @@ def _build(arguments: argparse.Namespace) -> int:
     if arguments.init == "imagenet":
         wanted = replace(wanted, init="imagenet")
     elif arguments.init:
-        wanted, trunk = replace(wanted, init="trunk"), Path(arguments.init)
+        trunk = Path(arguments.init)
     places = Places(
         data=arguments.data,
         runs=arguments.runs,

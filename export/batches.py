@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Optional
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from gender_edge.labelled import LABELS
 from gender_edge.spec import CropRule
 
+from .ages import ages_of, balancing
 from .augment import training_crop
 from .data import Pack
 from .recipe import Recipe
@@ -34,34 +38,46 @@ class Views(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(crop), LABELS.index(sample.label)
 
 
-def draw(packs: list[Pack], weights: list[float], seed: tuple[int, int]) -> np.ndarray:
-    """Which pictures an epoch sees, in order: everything once, favoured sets more often."""
+def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path]) -> np.ndarray:
+    """How often an epoch shows each picture of all packs, in their order: float64 (N,).
+
+    Args:
+        trunk: safetensors of VGG16's convolutions, to estimate ages where a set has none.
+    """
+    weights = [np.full(len(p), s.weight) for s, p in zip(recipe.train, packs)]
+    if recipe.balance_ages:
+        for own, pack, ages in zip(weights, packs, ages_of(packs, trunk)):
+            own *= balancing(pack, ages)
+    return np.concatenate(weights)
+
+
+def draw(weights: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+    """Which pictures an epoch sees, in order: each as often as its weight says, on average.
+
+    Systematic sampling, so that a weight of 2.5 means two or three times, never one or five.
+    """
     rng = np.random.default_rng(seed)
-    start, chosen = 0, []
-    for pack, weight in zip(packs, weights):
-        whole, rest = divmod(weight, 1.0)
-        own = np.arange(start, start + len(pack))
-        chosen += [own] * int(whole) + [rng.choice(own, round(rest * len(pack)), replace=False)]
-        start += len(pack)
-    return rng.permutation(np.concatenate(chosen))
+    order = rng.permutation(len(weights))
+    reached = np.floor(np.cumsum(weights[order]) + rng.random()).astype(int)
+    return rng.permutation(np.repeat(order, np.diff(reached, prepend=0)))
 
 
-def steps_of(recipe: Recipe, packs: list[Pack]) -> int:
+def steps_of(recipe: Recipe, weights: np.ndarray) -> int:
     """Batches of an epoch; the last, smaller one is left out."""
-    drawn = sum(
-        int(s.weight) * len(p) + round(s.weight % 1 * len(p)) for s, p in zip(recipe.train, packs)
-    )
-    return drawn // recipe.batch_size
+    return int(weights.sum()) // recipe.batch_size
 
 
 def batches(
-    recipe: Recipe, packs: list[Pack], epoch: int, first: int, workers: int
+    recipe: Recipe, packs: list[Pack], weights: np.ndarray, epoch: int, first: int, workers: int
 ) -> DataLoader[tuple[Tensor, int]]:
-    """The batches of an epoch from number `first` on: uint8 (N, S, S, 3) and int64 (N,)."""
+    """The batches of an epoch from number `first` on: uint8 (N, S, S, 3) and int64 (N,).
+
+    Args:
+        weights: of every picture of all packs, in their order.
+    """
     seed = (recipe.seed, epoch)
-    order = draw(packs, [source.weight for source in recipe.train], seed)
-    size = recipe.batch_size
-    chosen = order[first * size : steps_of(recipe, packs) * size]
+    order, size = draw(weights, seed), recipe.batch_size
+    chosen = order[first * size : steps_of(recipe, weights) * size]
     views = Views(packs, CropRule(), recipe.sizes[epoch], seed)
     pinned = torch.cuda.is_available()
     return DataLoader(views, size, sampler=chosen.tolist(), num_workers=workers, pin_memory=pinned)

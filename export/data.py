@@ -97,10 +97,12 @@ class Pack:
     """Decoded pictures in one file that processes share by mapping it.
 
     Attributes:
+        folder: where it lies.
         samples: labels and landmarks (of the stored, possibly shrunk, pixels).
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.samples = list(read_csv(folder / "samples.csv"))
         self._index = np.load(folder / "index.npy")  # offset, height, width
         self._pixels = np.memmap(folder / "pixels.u8", np.uint8, "r")

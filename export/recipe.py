@@ -45,6 +45,7 @@ class Recipe:
         sizes: side of the training crops, one entry an epoch.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet", or
             "run:NAME" for the final weights of another recipe's run.
+        balance_ages: draw women and men equally often within each age group (see `export.ages`).
         frozen: how many leading convolutions keep their initial weights (transfer learning).
         optimizer: "adamw", "adam" or "sgd".
         average_decay: of a running mean of the weights by step, which is then what counts
@@ -71,6 +72,7 @@ class Recipe:
     license: str
     grayscale: bool = False
     init: str = "random"
+    balance_ages: bool = False
     frozen: int = 0
     optimizer: str = "adamw"
     learning_rate: float = 1e-3

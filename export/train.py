@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .architectures import Network
-from .batches import batches, steps_of
+from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .recipe import Recipe
 from .runs import CHECKPOINT, WEIGHTS, finished, record, remember
@@ -47,7 +48,7 @@ def train(
         packs: pictures to learn from, in the order of `recipe.train`.
         validation: packs by name; balanced accuracy under each framing is noted every epoch.
         run: the run folder, made if needed.
-        trunk: safetensors for `init = "trunk"`.
+        trunk: safetensors for `init = "trunk"`, and to estimate ages with.
         teachers: networks whose mean answer to the very same view is distilled.
         workers: processes that prepare views; 0 prepares them in this one.
     """
@@ -55,8 +56,9 @@ def train(
     if not (run / WEIGHTS).exists():
         training = _Training(recipe, run, trunk, teachers)
         training.resume()
+        weights = weights_of(recipe, packs, trunk)
         while training.epoch < recipe.epochs:
-            loss = training.run_epoch(packs, workers)
+            loss = training.run_epoch(packs, weights, workers)
             scores = validate(training.result, validation, recipe.sizes[training.epoch])
             training.close_epoch(loss, scores)
         training.finish()
@@ -86,13 +88,13 @@ class _Training:
         """What counts: the running average where there is one."""
         return self.network if self.average is None else self.average.module
 
-    def run_epoch(self, packs: list[Pack], workers: int) -> float:
+    def run_epoch(self, packs: list[Pack], weights: np.ndarray, workers: int) -> float:
         """Train to the end of the present epoch; returns its mean loss."""
-        steps, first = steps_of(self.recipe, packs), self.step
+        steps, first = steps_of(self.recipe, weights), self.step
         seed = (self.recipe.seed * 1000 + self.epoch) * 100_000 + first
         torch.manual_seed(seed)  # dropout, after a resume too
         bar = tqdm(
-            batches(self.recipe, packs, self.epoch, first, workers),
+            batches(self.recipe, packs, weights, self.epoch, first, workers),
             f"{self.recipe.name} {self.epoch + 1}/{self.recipe.epochs}",
             total=steps,
             initial=first,

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from export.ages import MOST_OFTEN, ages_of, balancing
+from export.architectures import build
+from export.batches import weights_of
+from export.data import Pack, pack
+from export.recipe import Source, load
+from gender_edge import DataError
+from gender_edge.labelled import Sample
+
+
+def faces(folder: Path, ages: list[int | None], labels: list[str]) -> Pack:
+    """Discs on noise that shrink with age, so that age can be read off the pixels."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    samples = []
+    for number, (age, label) in enumerate(zip(ages, labels)):
+        image = rng.integers(0, 40, (48, 48, 3), np.uint8)
+        cv2.circle(image, (24, 24), 22 - (age or number) // 4, (220, 220, 220), -1)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        box = (4.0, 4.0, 40.0, 40.0)
+        samples.append(Sample(folder / f"{number}.png", label, box=box, age=age))
+    return pack(samples, folder / "pack")
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG16's convolutions, untrained: even random features tell a disc's size."""
+    file = tmp_path_factory.mktemp("trunk") / "vgg16.safetensors"
+    network = build("vgg", {"widths": "vgg16"}, False).trunk
+    state = network.features.state_dict()  # type: ignore[union-attr, operator]
+    save_file({f"features.{k}": v for k, v in state.items()}, file)
+    return file
+
+
+def test_women_and_men_of_an_age_come_equally_often(tmp_path: Path) -> None:
+    labels = ["female"] * 4 + ["male"] * 2 + ["female"] + ["male"] * 9 + ["male"]
+    ages = [25] * 6 + [65] * 10 + [10]
+    packed = faces(tmp_path / "a", list(ages), labels)
+    weights = balancing(packed, np.array(ages, float))
+    np.testing.assert_array_equal(weights[:6], [1, 1, 1, 1, 2, 2])
+    np.testing.assert_array_equal(weights[6:16], [MOST_OFTEN] + [1] * 9)
+    assert weights[16] == 1  # nobody to balance with
+
+
+def test_known_ages_are_taken_as_they_are(tmp_path: Path) -> None:
+    packed = faces(tmp_path / "a", [3, 50], ["female", "male"])
+    np.testing.assert_array_equal(ages_of([packed], None)[0], [3, 50])
+
+
+def test_missing_ages_are_estimated_once(tmp_path: Path, trunk: Path) -> None:
+    rng = np.random.default_rng(1)
+    ages = [int(a) for a in rng.integers(1, 80, 60)]
+    labels = [("female", "male")[i % 2] for i in range(60)]
+    known = faces(tmp_path / "known", list(ages), labels)
+    without = pack(
+        [replace(s, age=None) for s in known.samples], tmp_path / "without"
+    )  # the same faces, nobody said how old
+    _, estimated = ages_of([known, without], trunk)
+    assert np.corrcoef(estimated, ages)[0, 1] > 0.8
+    trunk.rename(trunk.with_suffix(".away"))  # from here on the cache must do
+    np.testing.assert_array_equal(ages_of([known, without], trunk)[1], estimated)
+    trunk.with_suffix(".away").rename(trunk)
+
+
+def test_what_is_needed_is_said(tmp_path: Path, trunk: Path) -> None:
+    nobody = faces(tmp_path / "a", [None, None], ["female", "male"])
+    with pytest.raises(DataError, match="--init FILE"):
+        ages_of([nobody], None)
+    with pytest.raises(DataError, match="must have an age"):
+        ages_of([nobody], trunk)
+
+
+def test_weights_of_sets_and_ages_multiply(tmp_path: Path) -> None:
+    packed = faces(tmp_path / "a", [25, 25, 25], ["female", "male", "male"])
+    recipe = replace(load("slim"), train=(Source("a", "train", 2.0),))
+    np.testing.assert_array_equal(weights_of(recipe, [packed], None), [4, 2, 2])
+    plain = replace(recipe, balance_ages=False)
+    np.testing.assert_array_equal(weights_of(plain, [packed], None), [2, 2, 2])
