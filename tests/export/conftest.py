@@ -18,7 +18,7 @@ learning_rate = 1e-2
 batch_size = 16
 calibration_images = 32
 license = "none"
-train = [{ list = "faces", split = "train", weight = 2.0 }]
+train = [{ list = "faces", split = "train", weight = 5.0 }]
 validate = [{ list = "faces", split = "val" }]
 test = [{ list = "faces", split = "test" }]
 """
