@@ -99,14 +99,14 @@ class InterruptionError(Exception):
     pass
 
 
-@pytest.mark.parametrize("steps", [3, 60, 70], ids=["first epoch", "between", "second epoch"])
+@pytest.mark.parametrize("epochs", [0.1, 1.0, 1.2], ids=["first epoch", "between", "second epoch"])
 def test_an_interrupted_training_goes_on(
     built: list[str],
     places: Places,
     recipe_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    steps: int,
+    epochs: float,
 ) -> None:
     """Saved after every step and stopped after some: every picture is seen as often as it should
     be, and the result is as good."""
@@ -123,12 +123,12 @@ def test_an_interrupted_training_goes_on(
 
     monkeypatch.setattr(training, "SAVE_EVERY", -1)
     monkeypatch.setattr(training, "_loss", counting)
-    stop_after = steps
+    epoch = int(wanted.train[0].weight) * len(packs[0]) // wanted.batch_size
+    stop_after = round(epochs * epoch)
     with pytest.raises(InterruptionError):
         train(wanted, packs, {"faces": packs[0]}, tmp_path / "run", workers=0)
     stop_after = -1
     train(wanted, packs, {"faces": packs[0]}, tmp_path / "run", workers=0)
-    epoch = int(wanted.train[0].weight) * len(packs[0]) // wanted.batch_size
     assert len(seen) == 2 * epoch
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
