@@ -21,8 +21,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from benchmarks import machine, run
-from gender_edge import Classifier, build_engine, evaluation, zoo
+from benchmarks import gpu_overhead, machine, run
+from gender_edge import Classifier, build_engine, engines, evaluation, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.labelled import read_labelled
 
@@ -35,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--data", help="labelled list for parity and accuracy on real faces")
     parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument(
+        "--torch-python",
+        default=sys.executable,
+        help="a Python with torch and onnx, to compare with",
+    )
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     findings: dict[str, Any] = {}
@@ -42,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         ("environment", _environment),
         ("build", _build),
         ("parity", _parity),
+        ("overhead", _overhead),
+        ("pytorch", _pytorch),
         ("tests", _tests),
         ("benchmark", _benchmark),
     ]
@@ -110,6 +117,41 @@ def _female(classifier: Classifier, samples: Any) -> np.ndarray:
     side = classifier.spec.input_size
     crops = np.random.default_rng(0).integers(0, 256, (RANDOM_CROPS, side, side, 3), np.uint8)
     return np.array([p.female for p in classifier.predict(crops)])
+
+
+def _overhead(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
+    """What `Classifier` costs beside the bare engine, and how near it comes to the bus."""
+    rows: dict[str, Any] = {}
+    for name in (n for n, row in findings["build"].items() if "error" not in row):
+        try:
+            rows[name] = gpu_overhead.measure(engines.find(name), arguments.max_batch)
+        except Exception as error:  # one model must not cost the others
+            rows[name] = {"error": f"{type(error).__name__}: {error}"}
+    return rows
+
+
+def _pytorch(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
+    """The same networks in PyTorch FP16, and the machine's peaks, then distances to both."""
+    paths = {str(zoo.entry(name).path): name for name in zoo.names()}
+    command = [arguments.torch_python, "-m", "benchmarks.torch_reference", *paths]
+    command += ["--batches", f"1,{arguments.max_batch}"]
+    done = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True, check=False)
+    (arguments.out / "torch-reference.txt").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1:])
+    found = json.loads(done.stdout.splitlines()[-1])
+    peaks, compared = found["peaks"], {}
+    for path, rows in found.pop("models").items():
+        engine = findings["overhead"].get(paths[path], {})
+        faces, large = engine.get("bare_faces_per_s"), rows[-1]
+        compared[paths[path]] = {"rows": rows}
+        if faces:
+            macs = zoo.entry(paths[path]).evaluation["spec"]["macs"]
+            compared[paths[path]]["engine_to"] = {
+                **{k: faces / large[k] for k in ("eager", "compile") if large.get(k)},
+                **{k: 2 * macs * faces / peaks[k] for k in ("fp16_ops", "int8_ops") if k in peaks},
+            }
+    return {**found, "models": compared}
 
 
 def _tests(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:

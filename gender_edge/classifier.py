@@ -12,8 +12,8 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from . import engines, images, zoo
-from .backends import Backend
+from . import engines, gpu_arrays, images, zoo
+from .backends import Backend, ResidentBackend
 from .errors import BackendError, ImageError
 from .spec import ModelSpec
 
@@ -207,18 +207,43 @@ class Classifier:
         crop = images.cut(pixels, matrix, spec.input_size, spec.crop.fill)
         return crop if spec.color_order == "bgr" else crop[:, :, ::-1]
 
-    def predict(self, crops: np.ndarray) -> list[Prediction]:
-        """Run the network on what `crop` made, uint8 (N, S, S, 3), as one batch."""
-        size = self.spec.input_size
-        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
-            raise ImageError(
-                f"crops {crops.dtype} {crops.shape}: expected uint8 (N, {size}, {size}, 3); "
-                "make them with Classifier.crop"
-            )
-        logits = self._backend.run(np.ascontiguousarray(crops)) / self.spec.temperature
+    def predict(self, crops: Any) -> list[Prediction]:
+        """Run the network on ready crops; see `probabilities`, which is the same as an array."""
+        return [self._prediction(row) for row in self.probabilities(crops)]
+
+    def probabilities(self, crops: Any) -> np.ndarray:
+        """Calibrated probabilities, float32 (N, 2), in the order of `spec.labels`.
+
+        Args:
+            crops: uint8 (N, S, S, 3) in the model's colour order: what `crop` made, stacked; or,
+                with a TensorRT engine, an array that lies on its GPU already (PyTorch, CuPy, Numba,
+                pycuda): it is read there, without a copy.
+
+        Raises:
+            ImageError: of another type or shape.
+        """
+        logits = self._logits(crops) / np.float32(self.spec.temperature)
         odds = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = odds / odds.sum(1, keepdims=True)
-        return [self._prediction(row) for row in probabilities]
+        return np.asarray(odds / odds.sum(1, keepdims=True))
+
+    def _logits(self, crops: Any) -> np.ndarray:
+        size = self.spec.input_size
+        if isinstance(crops, np.ndarray):
+            if crops.dtype == np.uint8 and crops.ndim == 4 and crops.shape[1:] == (size, size, 3):
+                return self._backend.run(np.ascontiguousarray(crops))
+            found = f"{crops.dtype} {crops.shape}"
+        elif gpu_arrays.on_gpu(crops):
+            if isinstance(self._backend, ResidentBackend):
+                return self._backend.run_resident(crops)
+            raise ImageError(
+                f"crops lie on a GPU and {self!r} does not read there; open a TensorRT engine, or "
+                "bring them to NumPy first"
+            )
+        else:
+            found = type(crops).__name__
+        raise ImageError(
+            f"crops {found}: expected uint8 (N, {size}, {size}, 3); make them with Classifier.crop"
+        )
 
     def _prediction(self, row: np.ndarray) -> Prediction:
         best = int(row.argmax())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,3 +27,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; later calls of `run` raise BackendError."""
+
+
+@runtime_checkable
+class ResidentBackend(Protocol):
+    """What a backend has besides, if it computes where a GPU's arrays lie."""
+
+    def run_resident(self, batch: Any) -> np.ndarray:
+        """As `Backend.run`, for an array that `gender_edge.gpu_arrays` can borrow."""

@@ -63,7 +63,7 @@ class Device:
     """One GPU and its primary context."""
 
     def __init__(self, driver: Any, index: int) -> None:
-        self.driver = driver
+        self.driver, self.index = driver, index
         device = driver.Device(index)
         self.name = str(device.name())
         self.capability = ".".join(str(v) for v in device.compute_capability())
@@ -131,6 +131,18 @@ class Device:
         return int(self.driver.mem_get_info()[0])
 
 
+def download_on(stream: int, target: np.ndarray, address: int) -> None:
+    """Copy device memory to pinned host memory on somebody else's stream, and wait for it.
+
+    Raises:
+        BackendError: the driver refuses, or work before it on that stream failed.
+    """
+    handle, size = ctypes.c_void_p(stream), ctypes.c_size_t(target.nbytes)
+    host = ctypes.c_void_p(target.ctypes.data)
+    _call("cuMemcpyDtoHAsync_v2", host, ctypes.c_uint64(address), size, handle)
+    _call("cuStreamSynchronize", handle)
+
+
 class Graph:
     """A captured piece of a stream's work, launched as one."""
 
@@ -148,16 +160,12 @@ class Graph:
             self._executable = ctypes.c_void_p()
 
 
-class CaptureError(BackendError):
-    """Work could not be captured as a graph; it can still be enqueued plainly."""
-
-
 @contextlib.contextmanager
 def capture(stream: Any) -> Iterator[list[Graph]]:
     """Capture what is enqueued on a stream inside the block; the list then holds the graph.
 
     Raises:
-        CaptureError: something in the block cannot be captured.
+        BackendError: something in the block cannot be captured.
     """
     handle, graph = ctypes.c_void_p(stream.handle), ctypes.c_void_p()
     result: list[Graph] = []
@@ -182,4 +190,4 @@ def _library() -> ctypes.CDLL:
 def _call(name: str, *arguments: Any) -> None:
     status = getattr(_library(), name)(*arguments)
     if status:
-        raise CaptureError(f"{name} gave CUDA error {status}")
+        raise BackendError(f"{name} gave CUDA error {status}")

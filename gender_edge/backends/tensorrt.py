@@ -1,31 +1,33 @@
-"""TensorRT engines: one engine, a pool of execution contexts, each with a stream of its own."""
+"""TensorRT engines: one engine, a pool of slots that run batches, each on a stream of its own."""
 
 from __future__ import annotations
 
-import contextlib
+import collections
 import hashlib
 import logging
 import queue
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
+from .. import gpu_arrays
 from ..engines import EngineInfo
-from ..errors import BackendError, ModelError
+from ..errors import BackendError, ImageError, ModelError
 from . import cuda, tensorrt_api
 
 logger = logging.getLogger("gender_edge")
 
 DEFAULT_STREAMS = 2  # upload of one batch overlaps compute of the other
+ALIGNMENT = 256  # bytes, of every tensor's address
 
 
 class TensorRTBackend:
     """An engine on a GPU. See `Backend` for its members."""
 
     def __init__(self, path: Path, *, index: int = 0, streams: int = DEFAULT_STREAMS) -> None:
-        """Open an engine file.
+        """Open an engine file, and capture and run every batch size that is launched as a graph.
 
         Args:
             path: the engine; `<engine>.json` lies beside it.
@@ -44,13 +46,13 @@ class TensorRTBackend:
         self._device = cuda.open_device(index)  # before the runtime: 8.6 dies without a driver
         self.name, self.provider = repr(api), self._device.name
         self.max_batch = self.info.target.max_batch
-        self._slots: queue.LifoQueue[_Slot] = queue.LifoQueue()
-        self._all: list[_Slot] = []
+        self._slots: queue.LifoQueue[Optional[Slot]] = queue.LifoQueue()
+        self._all: list[Slot] = []
         with self._device.current():
             self._runtime, self._engine = _deserialize(path, plan, api, self.info, self._device)
             try:
                 for _ in range(streams):
-                    slot = _Slot(api, self._engine, self._device, self.info)
+                    slot = Slot(api, self._engine, self._device, self.info)
                     self._all.append(slot)
                     self._slots.put(slot)
             except BaseException:
@@ -58,21 +60,69 @@ class TensorRTBackend:
                 raise
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S, 3) to logits float32 (N, 2); larger batches are split. Thread-safe."""
-        if len(batch) <= self.max_batch:
-            with self._slot() as slot:
-                return slot.run(batch)
-        step = self.max_batch
-        return np.concatenate([self.run(batch[i : i + step]) for i in range(0, len(batch), step)])
+        """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe.
 
-    @contextlib.contextmanager
-    def _slot(self) -> Iterator[_Slot]:
-        if not self._all:
+        More than the engine's largest batch is split, and the next part is staged and uploaded
+        while the one before is computed.
+        """
+        step = self.max_batch
+        parts = [np.zeros((0, 2), np.float32)]
+        waiting: collections.deque[Slot] = collections.deque()
+        with self._device.current():
+            try:
+                for start in range(0, len(batch), step):
+                    waiting.append(self._take(waiting, parts))
+                    waiting[-1].submit(batch[start : start + step])
+                while waiting:
+                    parts.append(waiting[0].collect())
+                    self._slots.put(waiting.popleft())
+            finally:
+                for slot in waiting:  # left only by an error
+                    self._slots.put(slot)
+        return np.concatenate(parts)
+
+    def _take(self, waiting: collections.deque[Slot], parts: list[np.ndarray]) -> Slot:
+        """A free slot; where there is none, the oldest of this call's own, once it is done.
+
+        Nobody waits for others while holding a slot, so no two callers wait for each other.
+        """
+        if not waiting:
+            return self._open_slot(self._slots.get())
+        try:
+            return self._open_slot(self._slots.get_nowait())
+        except queue.Empty:
+            parts.append(waiting[0].collect())
+            return waiting.popleft()
+
+    def _open_slot(self, slot: Optional[Slot]) -> Slot:
+        if slot is None:
+            self._slots.put(None)  # for the next who asks
             raise BackendError("this classifier was closed; open a new one")
-        slot = self._slots.get()
+        return slot
+
+    def run_resident(self, batch: Any) -> np.ndarray:
+        """Crops that lie on this GPU already, uint8 (N, S, S, 3), to logits float32 (N, 2).
+
+        Read where they lie and on their owner's stream; see `gender_edge.gpu_arrays`.
+
+        Raises:
+            ImageError: of another shape or type, not contiguous, or on another GPU.
+        """
+        slot = self._open_slot(self._slots.get())
         try:
             with self._device.current():
-                yield slot
+                array = gpu_arrays.borrow(batch, slot.stream, self._device.index)
+                side = self.spec.input_size
+                if len(array.shape) != 4 or array.shape[1:] != (side, side, 3):
+                    raise ImageError(
+                        f"crops on the GPU {array.shape}: expected uint8 (N, {side}, {side}, 3)"
+                    )
+                if array.address % ALIGNMENT:
+                    raise ImageError(
+                        f"crops on the GPU start at an address that is no multiple of {ALIGNMENT}, "
+                        "as TensorRT wants it; copy them to memory of their own"
+                    )
+                return slot.run_resident(array)
         finally:
             self._slots.put(slot)
 
@@ -83,6 +133,7 @@ class TensorRTBackend:
                 self._slots.get()
             with self._device.current():
                 self._free()
+            self._slots.put(None)
 
     def _free(self) -> None:
         for slot in self._all:
@@ -91,74 +142,138 @@ class TensorRTBackend:
         self._engine = self._runtime = None
 
 
-class _Slot:
-    """An execution context with its stream, buffers and graphs; used by one thread at a time."""
+def buckets(largest: int) -> list[int]:
+    """The batch sizes that are captured as graphs: powers of two, and the largest.
+
+    A batch runs in the smallest that holds it; what is computed beyond it is thrown away.
+    """
+    return [1 << n for n in range((largest - 1).bit_length())] + [largest]
+
+
+class Slot:
+    """A stream with its buffers, and on them a lane for every bucket; one thread at a time."""
 
     def __init__(self, api: Any, engine: Any, device: cuda.Device, info: EngineInfo) -> None:
-        trt = api.module
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-        self._input = inputs[0]
-        self._output = next(n for n in names if n not in inputs)
-        self._device, self._side = device, info.spec.input_size
-        most = info.target.max_batch
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise BackendError(f"{api!r} gives no execution context: {api.reason()}")
+        self._device = device
+        self._most, side = info.target.max_batch, info.spec.input_size
         self._stream = device.stream()
-        self._host_in = device.pinned((most, self._side, self._side, 3), np.uint8)
-        self._host_out = device.pinned((most, 2), np.float32)
-        self._memory = [device.allocate(self._host_in.nbytes)]
-        self._memory.append(device.allocate(self._host_out.nbytes))
-        self._context.set_tensor_address(self._input, int(self._memory[0]))
-        self._context.set_tensor_address(self._output, int(self._memory[1]))
-        self._graphs: dict[int, Optional[cuda.Graph]] = {}
+        self._host_in = device.pinned((self._most, side, side, 3), np.uint8)
+        self._host_out = device.pinned((self._most, 2), np.float32)
+        sizes = (self._host_in.nbytes, self._host_out.nbytes, api.scratch_size(engine))
+        self._memory: list[Any] = []
+        self._lane = partial(_Lane, api, engine, side, self._memory)
+        self._lanes: dict[int, _Lane] = {}
+        self._resident: Optional[_Lane] = None  # made when first wanted
+        self._count = 0
+        self._host_in[:] = 0
+        try:
+            self._memory += [device.allocate(max(1, size)) for size in sizes]
+            for count in buckets(self._most):
+                self._lanes[count] = self._lane(count)
+                self._prepare(self._lanes[count])
+        except BaseException:
+            self.close()
+            raise
 
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Stage, upload, compute, download and wait; inside the device's context."""
-        count = len(batch)
-        self._host_in[:count] = batch
-        graph = self._graph(count)
-        if graph is None:
-            self._enqueue(count)
+    @property
+    def stream(self) -> int:
+        """The stream's handle."""
+        return int(self._stream.handle)
+
+    def submit(self, batch: np.ndarray) -> None:
+        """Stage a batch of at most the largest size, and start it; inside the device's context."""
+        self._count = len(batch)
+        self._host_in[: self._count] = batch
+        lane = self._lanes[next(n for n in self._lanes if n >= self._count)]
+        if lane.graph is None:
+            self._enqueue(lane)
         else:
-            graph.launch(self._stream)
+            lane.graph.launch(self._stream)
+
+    def collect(self) -> np.ndarray:
+        """Wait for what was submitted, and return its logits."""
         self._stream.synchronize()
-        return self._host_out[:count].copy()
+        return self._host_out[: self._count].copy()
 
-    def _enqueue(self, count: int) -> None:
-        shape = (count, self._side, self._side, 3)
-        if not self._context.set_input_shape(self._input, shape):
-            raise BackendError(f"the engine refuses a batch of {count}; build it with a larger one")
-        self._device.upload(self._memory[0], self._host_in[:count], self._stream)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise BackendError("TensorRT could not enqueue the network; open the model again")
-        self._device.download(self._host_out[:count], self._memory[1], self._stream)
+    def run_resident(self, array: gpu_arrays.GpuArray) -> np.ndarray:
+        """Compute on the array's own stream and wait; parts follow each other on it."""
+        lane = self._resident = self._resident or self._lane(self._most)
+        parts = [np.zeros((0, 2), np.float32)]
+        row = int(np.prod(array.shape[1:]))
+        for start in range(0, array.shape[0], self._most):
+            count = min(self._most, array.shape[0] - start)
+            lane.read_from(array.address + start * row, count)
+            lane.execute(array.stream)
+            out = self._host_out[:count]
+            cuda.download_on(array.stream, out, int(self._memory[1]))
+            parts.append(out.copy())
+        return np.concatenate(parts)
 
-    def _graph(self, count: int) -> Optional[cuda.Graph]:
-        """The captured work of this batch size; None, said once, where it cannot be captured."""
-        if count not in self._graphs:
-            self._enqueue(count)  # TensorRT wants one plain run after a change of shape
-            self._stream.synchronize()
-            try:
-                with cuda.capture(self._stream) as captured:
-                    self._enqueue(count)
-                self._graphs[count] = captured[0]
-            except cuda.CaptureError as error:
-                logger.warning("batch %d runs without a CUDA graph: %s", count, error)
-                self._graphs[count] = None
-        return self._graphs[count]
+    def _enqueue(self, lane: _Lane) -> None:
+        self._device.upload(self._memory[0], self._host_in[: lane.count], self._stream)
+        lane.execute(self.stream)
+        self._device.download(self._host_out[: lane.count], self._memory[1], self._stream)
+
+    def _prepare(self, lane: _Lane) -> None:
+        """Run a lane once, which TensorRT wants after a change of shape, then capture it."""
+        self._enqueue(lane)
+        self._stream.synchronize()
+        try:
+            with cuda.capture(self._stream) as captured:
+                self._enqueue(lane)
+            lane.graph = captured[0]
+        except (BackendError, self._device.error) as error:
+            logger.warning("batch %d runs without a CUDA graph: %s", lane.count, error)
 
     def close(self) -> None:
         """Free everything; inside the device's context."""
-        for graph in self._graphs.values():
-            if graph is not None:
-                graph.close()
-        self._graphs = {}
-        self._context = None
+        for lane in (*self._lanes.values(), self._resident):
+            if lane is not None:
+                lane.close()
+        self._lanes, self._resident = {}, None
         for memory in self._memory:
             memory.free()
         self._memory = []
+
+
+class _Lane:
+    """An execution context for one batch size, and the graph captured from it.
+
+    A graph is bound to the state of its context, so each has one of its own; all of a slot compute
+    in the same scratch memory, one after the other.
+    """
+
+    def __init__(self, api: Any, engine: Any, side: int, memory: list[Any], count: int) -> None:
+        trt = api.module
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._input = next(n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
+        output = next(n for n in names if n != self._input)
+        self._context = api.context(engine, int(memory[2]))
+        self._context.set_tensor_address(output, int(memory[1]))
+        self._side = side
+        self.graph: Optional[cuda.Graph] = None
+        self.count = 0
+        self.read_from(int(memory[0]), count)
+
+    def read_from(self, address: int, count: int) -> None:
+        """Set where the input lies and how many faces it has."""
+        self._context.set_tensor_address(self._input, address)
+        if count != self.count and not self._context.set_input_shape(
+            self._input, (count, self._side, self._side, 3)
+        ):
+            raise BackendError(f"the engine refuses a batch of {count}; build it with a larger one")
+        self.count = count
+
+    def execute(self, stream: int) -> None:
+        """Enqueue the network on a stream."""
+        if not self._context.execute_async_v3(stream):
+            raise BackendError("TensorRT could not enqueue the network; open the model again")
+
+    def close(self) -> None:
+        """Free graph and context."""
+        if self.graph is not None:
+            self.graph.close()
+        self.graph = self._context = None
 
 
 def _read(path: Path, info: EngineInfo) -> bytes:

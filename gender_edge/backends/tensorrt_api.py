@@ -185,6 +185,35 @@ class TensorRT:
         runtime = self.module.Runtime(self.logger)
         return runtime, runtime.deserialize_cuda_engine(plan)
 
+    def scratch_size(self, engine: Any) -> int:
+        """Bytes of device memory that a context of this engine computes in."""
+        name = "device_memory_size_v2" if self._user_managed else "device_memory_size"
+        return int(getattr(engine, name))
+
+    def context(self, engine: Any, scratch: int) -> Any:
+        """An execution context that computes in memory of the caller's, at an address.
+
+        Raises:
+            BackendError: TensorRT gives none, with its own reason.
+        """
+        if self._user_managed:
+            strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = engine.create_execution_context(strategy)
+        else:
+            context = engine.create_execution_context_without_device_memory()
+        if context is None:
+            raise BackendError(f"{self!r} gives no execution context: {self.reason()}")
+        if self._user_managed:
+            context.set_device_memory(scratch, self.scratch_size(engine))
+        else:
+            context.device_memory = scratch
+        return context
+
+    @property
+    def _user_managed(self) -> bool:
+        """Whether memory is given by the newer calls (since 10.1; the older are gone in 11)."""
+        return hasattr(self.module.IExecutionContext, "set_device_memory")
+
 
 def load() -> TensorRT:
     """Import `tensorrt`, else `tensorrt_rtx`.

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gender_edge import BackendError, Classifier, build_engine
+from gender_edge import BackendError, Classifier
 from gender_edge.backends import cuda
 from gender_edge.backends.tensorrt import TensorRTBackend
 
+from .conftest import MAX_BATCH, crops, female
+
 pytestmark = pytest.mark.gpu
-MAX_BATCH = 16
-
-
-@pytest.fixture(scope="module")
-def device() -> cuda.Device:
-    try:
-        return cuda.open_device()
-    except BackendError as error:
-        pytest.skip(f"no GPU: {error}")
-
-
-@pytest.fixture(scope="module")
-def engine(device: cuda.Device, shipped: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("engines") / f"{shipped}.engine"
-    return build_engine(shipped, path, max_batch=MAX_BATCH)
-
-
-@pytest.fixture(scope="module")
-def opened(engine: Path) -> Iterator[Classifier]:
-    with Classifier(engine) as classifier:
-        yield classifier
-
-
-def crops(classifier: Classifier, count: int, seed: int = 0) -> np.ndarray:
-    side = classifier.spec.input_size
-    smooth = np.random.default_rng(seed).integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
-    rows = np.linspace(0, 4, side).round().astype(int)
-    return smooth[:, rows][:, :, rows].astype(np.uint8)
-
-
-def female(classifier: Classifier, batch: np.ndarray) -> np.ndarray:
-    return np.array([p.female for p in classifier.predict(batch)])
 
 
 @pytest.mark.parametrize("count", [1, 3, MAX_BATCH, MAX_BATCH + 1, 5 * MAX_BATCH])
@@ -79,7 +48,7 @@ def test_work_is_captured_as_graphs(opened: Classifier) -> None:
     opened.predict(crops(opened, 4))
     backend = opened._backend
     assert isinstance(backend, TensorRTBackend)
-    graphs = [g for slot in backend._all for g in slot._graphs.values()]
+    graphs = [lane.graph for slot in backend._all for lane in slot._lanes.values()]
     assert graphs and None not in graphs
 
 

@@ -1,0 +1,116 @@
+"""What lies between a bare engine and an answer: alone, through `Classifier`, from host memory.
+
+Four rates in faces a second, on one engine at one batch size: the engine alone, `Classifier` on
+crops that lie on the GPU, `Classifier` on crops in host memory, and the upload alone. Run by
+`gpu_check`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gender_edge import Classifier
+from gender_edge.backends import cuda, tensorrt_api
+
+SECONDS = 1.0  # of each measurement
+QUEUED = 50  # enqueued before waiting
+PARTS = 8  # batches in one call from host memory, so that uploads have something to overlap with
+
+
+class Resident:
+    """Crops in the GPU's memory, as any library would offer them."""
+
+    def __init__(self, device: cuda.Device, crops: np.ndarray) -> None:
+        self.memory = device.allocate(crops.nbytes)
+        device.driver.memcpy_htod(self.memory, crops)
+        self.__cuda_array_interface__ = {
+            "shape": crops.shape,
+            "typestr": "|u1",
+            "data": (int(self.memory), True),
+            "version": 3,
+        }
+
+
+def measure(engine: Path, batch: int) -> dict[str, Any]:
+    """The four rates, and what share of the possible each of ours reaches."""
+    device = cuda.open_device()
+    with Classifier(engine) as classifier:
+        side = classifier.spec.input_size
+        crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+        with device.current():
+            resident = Resident(device, crops)
+            bare = _bare(engine, device, int(resident.memory), crops.shape)
+            upload = batch * _upload(device, crops)
+        try:
+            within = batch * _rate(lambda: classifier.probabilities(resident))
+            many = np.concatenate([crops] * PARTS)
+            host = len(many) * _rate(lambda: classifier.probabilities(many))
+            answers = len(many) * _rate(lambda: classifier.predict(many))
+        finally:
+            with device.current():
+                resident.memory.free()
+    return {
+        "batch": batch,
+        "bare_faces_per_s": batch * bare,
+        "resident_faces_per_s": within,
+        "host_faces_per_s": host,
+        "predictions_faces_per_s": answers,
+        "upload_faces_per_s": upload,
+        "resident_share": within / (batch * bare),
+        "host_share": host / min(batch * bare, upload),
+    }
+
+
+def _rate(call: Callable[[], Any]) -> float:
+    for _ in range(5):
+        call()
+    count, begin = 0, time.perf_counter()
+    while (passed := time.perf_counter() - begin) < SECONDS:
+        call()
+        count += 1
+    return count / passed
+
+
+def _bare(engine: Path, device: cuda.Device, pixels: int, shape: tuple[int, ...]) -> float:
+    """Executions a second with nothing around them, on a context of its own."""
+    api = tensorrt_api.load()
+    runtime, opened = api.deserialize(engine.read_bytes())
+    memory = [device.allocate(max(1, api.scratch_size(opened))), device.allocate(8 * shape[0])]
+    stream, context = device.stream(), api.context(opened, int(memory[0]))
+    trt, names = api.module, [opened.get_tensor_name(i) for i in range(opened.num_io_tensors)]
+    for name in names:
+        if opened.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            context.set_tensor_address(name, pixels)
+            context.set_input_shape(name, shape)
+        else:
+            context.set_tensor_address(name, int(memory[1]))
+
+    def some() -> None:
+        for _ in range(QUEUED):
+            context.execute_async_v3(stream.handle)
+        stream.synchronize()
+
+    rate = QUEUED * _rate(some)
+    for part in memory:
+        part.free()
+    return rate
+
+
+def _upload(device: cuda.Device, crops: np.ndarray) -> float:
+    staged, stream = device.pinned(crops.shape, np.uint8), device.stream()
+    staged[:] = crops
+    target = device.allocate(crops.nbytes)
+
+    def some() -> None:
+        for _ in range(QUEUED):
+            device.upload(target, staged, stream)
+        stream.synchronize()
+
+    rate = QUEUED * _rate(some)
+    target.free()
+    return rate
