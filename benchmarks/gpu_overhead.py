@@ -79,7 +79,7 @@ def _rate(call: Callable[[], Any]) -> float:
 def _bare(engine: Path, device: cuda.Device, pixels: int, shape: tuple[int, ...]) -> float:
     """Executions a second with nothing around them, on a context of its own."""
     api = tensorrt_api.load()
-    runtime, opened = api.deserialize(engine.read_bytes())
+    _runtime, opened = api.deserialize(engine.read_bytes())
     memory = [device.allocate(max(1, api.scratch_size(opened))), device.allocate(8 * shape[0])]
     stream, context = device.stream(), api.context(opened, int(memory[0]))
     trt, names = api.module, [opened.get_tensor_name(i) for i in range(opened.num_io_tensors)]
