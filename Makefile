@@ -51,5 +51,5 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 # torch's CPU-only builds do not load torchvision, so this takes the full one (several GB).
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q -e '.[export,bench,tensorrt-rtx,test,dev]'
+	$(BIN)/pip install -q -e '.[export,bench,openvino,tensorrt-rtx,test,dev]'
 	@touch $@ $(VENV)/.runtime

@@ -97,7 +97,7 @@ def _parity(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str
     rows: dict[str, Any] = {}
     for name in (n for n, row in findings["build"].items() if "error" not in row):
         pair = []
-        for device in ("tensorrt", "cpu"):
+        for device in ("tensorrt", "onnxruntime"):
             with Classifier(name, device=device) as classifier:
                 pair.append(_female(classifier, samples))
         difference = np.abs(pair[0] - pair[1])
@@ -169,7 +169,7 @@ def _benchmark(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[
     where = findings["environment"]
     names = {
         "tensorrt": machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}"),
-        "cpu": machine.slug(where),
+        "onnxruntime": machine.slug(where),
     }
     status = {}
     for device, name in names.items():

@@ -12,7 +12,14 @@ from typing import Any
 import cv2
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
-PACKAGES = ("gender_edge", "onnxruntime", "onnxruntime-gpu", "numpy", "opencv-python-headless")
+PACKAGES = (
+    "gender_edge",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -38,7 +38,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
     parser.add_argument("--seconds", type=float, help="for each batch size (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
+    parser.add_argument("--device", default="auto", help="as Classifier takes it")
     parser.add_argument("--data", help="labelled folder or list: measure accuracy here")
     parser.add_argument("--split", help="only this split of the data")
     parser.add_argument("--quick", action="store_true", help="batches 1 and 16, 0.4 s each")

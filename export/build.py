@@ -190,7 +190,7 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
     target = source.with_suffix(".uncalibrated.onnx")
     graph.write_spec(source, spec, target)
     logits, truth = [], []
-    with Classifier(target, device="cpu") as classifier:
+    with Classifier(target, device="onnxruntime") as classifier:
         for part in recipe.validate:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
             for framing in FRAMINGS:
@@ -225,7 +225,7 @@ def evaluate_step(
         return target
     sets: dict[str, Any] = {}
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    with Classifier(model, device="cpu") as classifier:
+    with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
             name = _stem(part.list)

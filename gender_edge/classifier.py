@@ -13,11 +13,11 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from . import engines, gpu_arrays, images, zoo
-from .backends import Backend, ResidentBackend
+from .backends import Backend, ResidentBackend, installed
 from .errors import BackendError, ImageError
 from .spec import ModelSpec
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
 ENGINE_SUFFIXES = (".engine", ".plan")
 DEFAULT_BATCH = 64
 
@@ -63,8 +63,9 @@ class Classifier:
                 suffix or a slash is a path); None for the shipped default. A path that ends in
                 .engine or .plan is opened by TensorRT.
             device: "auto" takes the model's cached TensorRT engine where TensorRT and a GPU are,
-                else ONNX Runtime on CUDA, else on the CPU; "tensorrt", "cuda" and "cpu" take that
-                or raise. `backend` and `provider` say what was taken.
+                else ONNX Runtime on CUDA, else "cpu": OpenVINO where it is installed, else ONNX
+                Runtime. "tensorrt", "cuda", "openvino" and "onnxruntime" (the last two on the CPU)
+                take that or raise. `backend` and `provider` say what was taken.
             threads: for the CPU; None for all cores.
             batch_size: most faces that are run at once; longer inputs are split.
             build: build the TensorRT engine first if it is not in the cache (minutes).
@@ -264,18 +265,33 @@ class Classifier:
 
 def _open(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
     # Imported here: engines take most of the import time, and only one of them is needed.
-    if device not in DEVICES:
-        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
-    engine = source.endswith(ENGINE_SUFFIXES)
-    if engine or device == "tensorrt" or (device == "auto" and engines.usable()):
+    chosen = _resolve(source, device)
+    if chosen == "tensorrt":
         from .backends.tensorrt import TensorRTBackend
 
-        if engine:
+        if source.endswith(ENGINE_SUFFIXES):
             return TensorRTBackend(Path(source))
         return TensorRTBackend(engines.build_engine(source) if build else engines.find(source))
+    if chosen == "openvino":
+        from .backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(zoo.read(source), source, threads)
     from .backends.onnx import OnnxBackend
 
-    return OnnxBackend(zoo.read(source), source, device, threads)
+    return OnnxBackend(zoo.read(source), source, chosen, threads)
+
+
+def _resolve(source: str, device: str) -> str:
+    """The engine for a device: "tensorrt", "openvino", or what ONNX Runtime is asked for."""
+    if device not in DEVICES:
+        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    if source.endswith(ENGINE_SUFFIXES) or (device == "auto" and engines.usable()):
+        return "tensorrt"
+    if device == "auto" and installed.onnxruntime_cuda():
+        return "auto"  # of ONNX Runtime, which says so if it has to fall back
+    if device in ("auto", "cpu"):
+        return "openvino" if installed.openvino() else "cpu"
+    return "cpu" if device == "onnxruntime" else device
 
 
 def _check_choices(color: str, errors: str) -> None:

@@ -16,6 +16,7 @@ PACKAGES = (
     "opencv-python",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "tensorrt",
     "tensorrt-rtx-cu13",
     "pycuda",

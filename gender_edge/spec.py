@@ -8,9 +8,9 @@ knows nothing about images or engines.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Optional
 
 from .errors import ModelError
 
@@ -103,6 +103,34 @@ class ModelSpec:
                 f"format {version!r}; use a model exported for this version of gender_edge"
             )
         return cls._from_dict(raw, source)
+
+    @classmethod
+    def of_model(
+        cls, text: Optional[str], input_type: str, input_shape: Sequence[Any], source: str
+    ) -> ModelSpec:
+        """Read a model's metadata and hold it against the input that an engine found.
+
+        Args:
+            text: what stands under `METADATA_KEY`; None where nothing does.
+            input_type, input_shape: of the network's first input; bytes are "u8".
+            source: names the file in errors.
+
+        Raises:
+            ModelError: no such metadata, or it describes another input.
+        """
+        if text is None:
+            raise ModelError(
+                f"{source}: an ONNX model, but not one of gender_edge (no {METADATA_KEY!r} "
+                "metadata); export it with `python -m export build`"
+            )
+        spec = cls.from_json(text, source)
+        expected = [spec.input_size, spec.input_size, 3]
+        if input_type != "u8" or list(input_shape[1:]) != expected:
+            raise ModelError(
+                f"{source}: expected uint8 input (N, {expected}), found {input_type} "
+                f"{list(input_shape)}; export it again"
+            )
+        return spec
 
     @classmethod
     def _from_dict(cls, raw: dict[str, Any], source: str) -> ModelSpec:

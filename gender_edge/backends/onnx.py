@@ -134,17 +134,6 @@ def _open(
 
 def _spec(session: onnxruntime.InferenceSession, source: str) -> ModelSpec:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(
-            f"{source}: an ONNX model, but not one of gender_edge (no {METADATA_KEY!r} metadata); "
-            "export it with `python -m export build`"
-        )
-    spec = ModelSpec.from_json(text, source)
-    expected = [spec.input_size, spec.input_size, 3]
     found = session.get_inputs()[0]
-    if found.type != "tensor(uint8)" or list(found.shape[1:]) != expected:
-        raise ModelError(
-            f"{source}: expected uint8 input (N, {expected}), found {found.type} {found.shape}; "
-            "export it again"
-        )
-    return spec
+    kind = found.type.replace("tensor(uint8)", "u8")
+    return ModelSpec.of_model(text, kind, found.shape, source)

@@ -85,7 +85,7 @@ def test_where_arrays_lie() -> None:
 
 
 def test_onnx_runtime_on_the_cpu_says_that_it_cannot_read_there() -> None:
-    with Classifier(device="cpu") as classifier:
+    with Classifier(device="onnxruntime") as classifier:
         with pytest.raises(ImageError, match="open a TensorRT engine"):
             classifier.predict(Speaks())
         with pytest.raises(ImageError, match="crops list: expected uint8"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("count", [1, 3, MAX_BATCH, MAX_BATCH + 1, 5 * MAX_BATCH])
 def test_answers_like_onnx_runtime(opened: Classifier, shipped: str, count: int) -> None:
     batch = crops(opened, count)
-    with Classifier(shipped, device="cpu") as reference:
+    with Classifier(shipped, device="onnxruntime") as reference:
         expected = female(reference, batch)
     for _ in range(3):  # plainly enqueued, captured, and launched again as a graph
         np.testing.assert_allclose(female(opened, batch), expected, atol=0.05)

@@ -1,0 +1,73 @@
+"""OpenVINO answers like ONNX Runtime, from the same files."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gender_edge import BackendError, Classifier, ModelError, zoo
+from gender_edge.backends import installed
+
+pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'gender_edge[openvino]'")
+
+
+def crops(classifier: Classifier, count: int) -> np.ndarray:
+    """Smooth random colours: real faces are tests/test_models.py's."""
+    side = classifier.spec.input_size
+    few = np.random.default_rng(count).integers(0, 256, (count, 5, 5, 3))
+    index = np.linspace(0, 4, side).round().astype(int)
+    return few[:, index][:, :, index].astype(np.uint8)
+
+
+def test_same_answers(shipped: str) -> None:
+    with (
+        Classifier(shipped, device="openvino") as found,
+        Classifier(shipped, device="onnxruntime") as expected,
+    ):
+        assert found.spec == expected.spec
+        for count in (1, 7, 70):
+            batch = crops(found, count)
+            difference = found.probabilities(batch) - expected.probabilities(batch)
+            assert np.abs(difference).max() < 0.1  # bfloat16 or other INT8 rounding
+            assert np.abs(difference).mean() < 0.02
+        assert found.probabilities(batch[:0]).shape == (0, 2)
+
+
+def test_it_is_taken_on_a_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gender_edge.engines.usable", lambda: False)
+    for device in ("auto", "cpu"):
+        with Classifier(device=device) as classifier:
+            assert "openvino 20" in repr(classifier) and "CPU" in repr(classifier)
+    monkeypatch.setattr(installed, "openvino", lambda: False)
+    with Classifier(device="cpu") as classifier:
+        assert "onnxruntime" in repr(classifier)
+
+
+def test_many_threads() -> None:
+    with Classifier(device="openvino", threads=1) as classifier:
+        batches = [crops(classifier, 1 + n) for n in range(12)]
+        alone = [classifier.probabilities(b) for b in batches]
+        with ThreadPoolExecutor(6) as pool:
+            together = list(pool.map(classifier.probabilities, batches * 3))
+    for found, expected in zip(together, alone * 3):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(BackendError, match="closed"):
+        classifier.probabilities(batches[0])
+
+
+def test_model_files_that_are_no_models(tmp_path: Path) -> None:
+    good = zoo.entry(zoo.default()).path.read_bytes()
+    for content in (b"", good[: len(good) // 2], b"hello"):
+        path = tmp_path / "bad.onnx"
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="damaged"):
+            Classifier(path, device="openvino")
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(good)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="not one of gender_edge"):
+        Classifier(path, device="openvino")
