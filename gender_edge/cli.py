@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", metavar="FILE", help="default: the cache of this user")
     verb.add_argument("--max-batch", type=_positive, default=DEFAULT_BATCH)
     verb.add_argument("--portable", action="store_true", help="for other GPUs too, slower")
+    verb.add_argument("--fp16", action="store_true", help="compute an FP32 model in FP16")
     verb.add_argument(
         "--target",
         action="append",
@@ -215,6 +216,7 @@ def _build(arguments: argparse.Namespace) -> int:
         max_batch=arguments.max_batch,
         portable=arguments.portable,
         targets=tuple(arguments.target),
+        precision="fp16" if arguments.fp16 else None,
         progress=_phase if sys.stderr.isatty() else None,
     )
     if sys.stderr.isatty():

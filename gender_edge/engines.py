@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
@@ -22,6 +22,7 @@ from . import zoo
 from .backends import cuda, tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
 from .errors import BackendError, ModelError
+from .half import halve
 from .spec import ModelSpec
 
 logger = logging.getLogger("gender_edge")
@@ -133,18 +134,22 @@ def misfit(info: EngineInfo, api: TensorRT, gpu: str, capability: str) -> Option
 
 
 def find(model: str) -> Path:
-    """The cached engine of a model for this TensorRT and GPU; of several, of the largest batch.
+    """The cached engine of a model for this TensorRT and GPU, in the model's own precision.
+
+    Of several, the one of the largest batch.
 
     Raises:
         ModelError: no such model.
         BackendError: no TensorRT or GPU, or no such engine: with the command that builds it.
     """
-    digest = hashlib.sha256(zoo.read(model)).hexdigest()
+    content = zoo.read(model)
+    digest, precision = hashlib.sha256(content).hexdigest(), _spec_of(content, model).precision
     api, device = tensorrt_api.load(), cuda.open_device()
     fitting = [
         (info.target.max_batch, path)
         for path, info in cached()
-        if info.onnx_sha256 == digest and misfit(info, api, device.name, device.capability) is None
+        if (info.onnx_sha256, info.target.precision) == (digest, precision)
+        and misfit(info, api, device.name, device.capability) is None
     ]
     if not fitting:
         raise BackendError(
@@ -176,6 +181,7 @@ def build_engine(
     opt_batch: Optional[int] = None,
     portable: bool = False,
     targets: tuple[str, ...] = (),
+    precision: Optional[str] = None,
     progress: Optional[Callable[[str, int, int], None]] = None,
 ) -> Path:
     """Build a TensorRT engine from an ONNX model of this package.
@@ -189,6 +195,7 @@ def build_engine(
         portable: for other GPUs too, slower.
         targets: compute capabilities such as "8.6" to build for ahead of time, without a GPU
             (TensorRT-RTX only).
+        precision: None for the model's own; "fp16" to compute an FP32 model in FP16.
         progress: called with a phase's name, its step and its number of steps.
 
     Returns:
@@ -202,7 +209,7 @@ def build_engine(
         raise BackendError(f"max_batch={max_batch}: expected at least 1")
     name = os.fspath(model)
     content = zoo.read(name)
-    spec = _spec_of(content, name)
+    spec = _in_precision(_spec_of(content, name), precision)
     api = tensorrt_api.load()
     target = Target(
         opt_batch=min(max_batch, opt_batch or max(1, max_batch // 2)),
@@ -220,7 +227,8 @@ def build_engine(
             return path
         timing = path.parent / f"timing-{api.name}-{api.version}.cache"
         before = timing.read_bytes() if timing.exists() else b""
-        plan, after = api.build(content, target, before, progress)
+        typed = api.strongly_typed and spec.precision != "fp32"
+        plan, after = api.build(halve(content) if typed else content, target, before, progress)
         if after:
             _replace(timing, after)
         EngineInfo(
@@ -243,6 +251,17 @@ def _spec_of(content: bytes, name: str) -> ModelSpec:
     spec = backend.spec
     backend.close()
     return spec
+
+
+def _in_precision(spec: ModelSpec, wanted: Optional[str]) -> ModelSpec:
+    if wanted is None or wanted == spec.precision:
+        return spec
+    if (spec.precision, wanted) != ("fp32", "fp16"):
+        raise BackendError(
+            f"{spec.name} is {spec.precision} and cannot be built in {wanted}; only FP32 models "
+            "can be built in another precision, fp16"
+        )
+    return replace(spec, precision=wanted)
 
 
 def _where(api: TensorRT, target: Target) -> tuple[Optional[str], Optional[str]]:

@@ -13,6 +13,7 @@ from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.cli import main
 from gender_edge.engines import EngineInfo, cache_path, cached, misfit, sidecar
+from gender_edge.half import halve
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
@@ -74,7 +75,7 @@ def test_int8_convolutions_run_as_int8(shipped: str, api: tensorrt_api.TensorRT)
     """Counted in what the builder says of its layers."""
     if not shipped.endswith("_int8"):
         pytest.skip("not an INT8 model")
-    api.build(zoo.read(shipped), Target(capabilities=("8.6",)))
+    api.build(halve(zoo.read(shipped)), Target(capabilities=("8.6",)))
     layers = api.layers()
     onnx = pytest.importorskip("onnx")
     nodes = onnx.load_from_string(zoo.read(shipped)).graph.node
@@ -87,6 +88,28 @@ def test_int8_convolutions_run_as_int8(shipped: str, api: tensorrt_api.TensorRT)
     assert len(convolutions) == len(expected)
     for text in convolutions:
         assert "Datatype: Int8" in text.split("Constants:")[0]
+
+
+def test_nothing_is_computed_in_fp32(
+    shipped: str, api: tensorrt_api.TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolutions take INT8, or FP16 where an FP32 model is built in FP16: never FP32."""
+    precision = "fp16" if shipped.endswith("_fp32") else None
+    monkeypatch.setattr(tensorrt_api, "load", lambda: api)
+    path = build_engine(shipped, tmp_path / "e", targets=("8.6",), precision=precision)
+    kinds = ("correlation", "maxpool", "gemm")
+    layers = [t for t in api.layers() if any(f"LayerType: {k}" in t for k in kinds)]
+    assert len(layers) >= 11  # 8 convolutions and 3 pools of the smallest
+    for text in layers:
+        first = text.split("Inputs:")[1].split("}")[0]  # further ones are scales
+        assert "Datatype: Int8" in first or "Datatype: Half" in first
+    assert EngineInfo.read(path).spec.precision == (precision or "int8")
+
+
+def test_only_fp32_models_are_built_in_fp16() -> None:
+    name = next(n for n in zoo.names() if n.endswith("_int8"))
+    with pytest.raises(BackendError, match="cannot be built in fp16"):
+        build_engine(name, targets=("8.6",), precision="fp16")
 
 
 def test_a_cached_engine_is_not_built_again(
@@ -150,7 +173,8 @@ def test_targets_that_do_not_exist(api: tensorrt_api.TensorRT, tmp_path: Path) -
     with pytest.raises(BackendError, match=r"no target 3\.5"):
         build_engine(zoo.default(), targets=("3.5",))
     with pytest.raises(BackendError, match="cannot build"):
-        build_engine(zoo.default(), targets=("7.5",))  # Turing: RTX has no FP32 GEMM for it
+        build_engine("slim_fp32", targets=("7.5",))  # Turing: RTX has no FP32 GEMM for it
+    build_engine("slim_fp32", tmp_path / "half", targets=("7.5",), precision="fp16")
     with pytest.raises(BackendError, match="max_batch=0"):
         build_engine(zoo.default(), max_batch=0)
     with pytest.raises(ModelError):
