@@ -12,6 +12,7 @@ from typing import Any
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 HEAD = (
     "variant",
+    "engine",
     "batch",
     "p50 ms",
     "p90 ms",
@@ -30,13 +31,15 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     table = []
     for variant in result["variants"]:
         if "error" in variant:
-            table.append((variant["name"], *["-"] * (len(HEAD) - 2), variant["error"]))
+            cells = ["-"] * (len(HEAD) - 3)
+            table.append((variant["name"], variant["engine"], *cells, variant["error"]))
             continue
         accuracy = variant["accuracy"]
         for row in variant["batches"]:
             table.append(
                 (
                     variant["name"],
+                    variant["engine"],
                     str(row["batch"]),
                     *(f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
                     f"{row['faces_per_s']:.0f}",
@@ -63,7 +66,7 @@ def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     recorded = [v for v in result["variants"] if v.get("accuracy", {}).get("sets")]
     names = list(dict.fromkeys(name for v in recorded for name in v["accuracy"]["sets"]))
     table: list[tuple[str, ...]] = [("balanced accuracy, %", *names)] if recorded else []
-    for variant in recorded:
+    for variant in {v["name"]: v for v in recorded}.values():  # the same for every engine
         sets = variant["accuracy"]["sets"]
         cells = (_share(sets[name]) if name in sets else "-" for name in names)
         table.append((variant["name"], *cells))
@@ -131,40 +134,34 @@ def plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    points = [
-        (v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"], v["name"], v["bytes"] / 1e6)
-        for v in result["variants"]
-        if "error" not in v and v["accuracy"]["value"] is not None
-    ]
-    if not points:
+    shown = [v for v in result["variants"] if v.get("accuracy", {}).get("value") is not None]
+    if not shown:
         raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
-    intervals = {
-        v["name"]: [100 * v["accuracy"][end] for end in ("low", "high")]
-        for v in result["variants"]
-        if "error" not in v
-    }
+    engines = sorted({v["engine"] for v in shown})
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axis = figure.subplots()
+    points = [(v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"]) for v in shown]
     front = pareto(points)
-    axis.plot(
-        [p[0] for p in front], [p[1] for p in front], color="#2b6cb0", lw=1.5, alpha=0.6, zorder=1
-    )
-    for latency, accuracy, name, megabytes in points:
-        on_front = any(p[2] == name for p in front)
-        color = "#2b6cb0" if on_front else "#a0aec0"
-        low, high = intervals[name]
-        axis.errorbar(
-            latency, accuracy, [[accuracy - low], [high - accuracy]], color=color, alpha=0.5, lw=1
+    axis.plot(*zip(*front), color="#2b6cb0", lw=1.5, alpha=0.6, zorder=1)
+    for variant, point in zip(shown, points):
+        color = "#2b6cb0" if point in front else "#a0aec0"
+        low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
+        bar = [[point[1] - low], [high - point[1]]]
+        axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
+        megabytes = variant["bytes"] / 1e6
+        marker = "osD^v"[engines.index(variant["engine"]) % 5]
+        axis.scatter(
+            *point, s=30 + 25 * megabytes, color=color, alpha=0.85, marker=marker, zorder=2
         )
-        axis.scatter(latency, accuracy, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
+        suffix = f", {variant['engine']}" if len(engines) > 1 else ""
         axis.annotate(
-            f"{name}\n{megabytes:.1f} MB",
-            (latency, accuracy),
+            f"{variant['name']}\n{megabytes:.1f} MB{suffix}",
+            point,
             textcoords="offset points",
             xytext=(6 + 0.5 * megabytes, 0),
             ha="left",
             va="center",
-            fontsize=8,
+            fontsize=8 if len(engines) == 1 else 7,
         )
     batch = min(row["batch"] for v in result["variants"] for row in v.get("batches", ()))
     axis.set(
@@ -181,9 +178,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def pareto(points: list[tuple[float, float, str, float]]) -> list[tuple[float, float, str, float]]:
+def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other beats in both latency and accuracy, fastest first."""
-    front: list[tuple[float, float, str, float]] = []
+    front: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if not front or point[1] > front[-1][1]:
             front.append(point)

@@ -10,6 +10,7 @@ Progress and the table go to stdout; its last line is the whole result as one li
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -38,7 +39,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
     parser.add_argument("--seconds", type=float, help="for each batch size (default: 3)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
-    parser.add_argument("--device", default="auto", help="as Classifier takes it")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="as Classifier takes it; several (cpu,cuda) are rows of their own",
+    )
     parser.add_argument("--data", help="labelled folder or list: measure accuracy here")
     parser.add_argument("--split", help="only this split of the data")
     parser.add_argument("--quick", action="store_true", help="batches 1 and 16, 0.4 s each")
@@ -77,9 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         "threads": arguments.threads,
         "variants": [],
     }
-    for name in names:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        result["variants"].append(variant(name, arguments, samples))
+    for name, device in itertools.product(names, arguments.device.split(",")):
+        print(f"measuring {name} on {device} ...", file=sys.stderr, flush=True)
+        result["variants"].append(variant(name, device, arguments, samples))
     result["accuracy_note"] = _note(result["variants"], arguments.data)
     print(report.text(result))
     _write(result, arguments)
@@ -88,19 +93,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def variant(
-    name: str, arguments: argparse.Namespace, samples: list[Sample] | None
+    name: str, device: str, arguments: argparse.Namespace, samples: list[Sample] | None
 ) -> dict[str, Any]:
-    """Everything about one model; a model that fails is a row with its reason."""
+    """Everything about one model on one device; a model that fails is a row with its reason."""
     try:
-        with Classifier(name, device=arguments.device) as classifier:
-            spec = classifier.spec
+        with Classifier(name, device=device) as classifier:
+            spec, engine = classifier.spec, classifier.backend.split()[0]
             accuracy = _accuracy(name, classifier, samples)
         path = zoo.entry(name).path if name in zoo.names() else Path(name)
-        rows = [_measured(name, size, arguments) for size in arguments.batches]
+        rows = [_measured(name, device, size, arguments) for size in arguments.batches]
     except GenderEdgeError as error:
-        return {"name": name, "error": str(error)}
+        return {"name": name, "engine": device, "error": str(error)}
     return {
         "name": name,
+        "engine": engine,
         "precision": spec.precision,
         "input_size": spec.input_size,
         "parameters": spec.parameters,
@@ -111,10 +117,10 @@ def variant(
     }
 
 
-def _measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def _measured(name: str, device: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One batch size in a process of its own, which imports the same tree as this one."""
     command = [sys.executable, "-m", "benchmarks.measure", name, "--batch", str(batch)]
-    command += ["--seconds", str(arguments.seconds), "--device", arguments.device]
+    command += ["--seconds", str(arguments.seconds), "--device", device]
     command += ["--threads", str(arguments.threads)] if arguments.threads else []
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
