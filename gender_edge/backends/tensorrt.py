@@ -163,7 +163,7 @@ class Slot:
         self._memory: list[Any] = []
         self._lane = partial(_Lane, api, engine, side, self._memory)
         self._lanes: dict[int, _Lane] = {}
-        self._resident: Optional[_Lane] = None  # made when first wanted
+        self._resident: Optional[_Lane] = None  # its input's address changes with every call
         self._count = 0
         self._host_in[:] = 0
         try:
@@ -171,6 +171,7 @@ class Slot:
             for count in buckets(self._most):
                 self._lanes[count] = self._lane(count)
                 self._prepare(self._lanes[count])
+            self._resident = self._lane(self._most)
         except BaseException:
             self.close()
             raise
@@ -197,7 +198,8 @@ class Slot:
 
     def run_resident(self, array: gpu_arrays.GpuArray) -> np.ndarray:
         """Compute on the array's own stream and wait; parts follow each other on it."""
-        lane = self._resident = self._resident or self._lane(self._most)
+        lane = self._resident
+        assert lane is not None  # closed slots are never handed out
         parts = [np.zeros((0, 2), np.float32)]
         row = int(np.prod(array.shape[1:]))
         for start in range(0, array.shape[0], self._most):
