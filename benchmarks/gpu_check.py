@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -135,7 +136,13 @@ def _pytorch(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[st
     paths = {str(zoo.entry(name).path): name for name in zoo.names()}
     command = [arguments.torch_python, "-m", "benchmarks.torch_reference", *paths]
     command += ["--batches", f"1,{arguments.max_batch}"]
-    done = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if arguments.torch_python != sys.executable:  # it shall find its own packages and libraries
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH"):
+            environment.pop(name, None)
+    done = subprocess.run(
+        command, cwd=run.ROOT, capture_output=True, text=True, check=False, env=environment
+    )
     (arguments.out / "torch-reference.txt").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1:])

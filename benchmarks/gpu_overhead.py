@@ -28,8 +28,13 @@ class Resident:
     def __init__(self, device: cuda.Device, crops: np.ndarray) -> None:
         self.memory = device.allocate(crops.nbytes)
         device.driver.memcpy_htod(self.memory, crops)
-        self.__cuda_array_interface__ = {
-            "shape": crops.shape,
+        device.driver.Context.synchronize()  # of pageable memory it may return a little early
+        self._shape = crops.shape
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self._shape,
             "typestr": "|u1",
             "data": (int(self.memory), True),
             "version": 3,
@@ -80,8 +85,9 @@ def _bare(engine: Path, device: cuda.Device, pixels: int, shape: tuple[int, ...]
     """Executions a second with nothing around them, on a context of its own."""
     api = tensorrt_api.load()
     _runtime, opened = api.deserialize(engine.read_bytes())
-    memory = [device.allocate(max(1, api.scratch_size(opened))), device.allocate(8 * shape[0])]
-    stream, context = device.stream(), api.context(opened, int(memory[0]))
+    contexts = tensorrt_api.Contexts(api, opened)
+    memory = [device.allocate(max(1, contexts.scratch_size)), device.allocate(8 * shape[0])]
+    stream, context = device.stream(), contexts.make(int(memory[0]))
     trt, names = api.module, [opened.get_tensor_name(i) for i in range(opened.num_io_tensors)]
     for name in names:
         if opened.get_tensor_mode(name) == trt.TensorIOMode.INPUT:

@@ -27,7 +27,7 @@ from .spec import ModelSpec
 
 logger = logging.getLogger("gender_edge")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: several contexts share a profile (TensorRT 8.6)
 CACHE_VARIABLE = "GENDER_EDGE_CACHE"
 
 
@@ -104,10 +104,15 @@ def cache_folder() -> Path:
 
 def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Target) -> Path:
     """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each."""
-    parts = [onnx_sha256, api.name, api.version, gpu, json.dumps(asdict(target), sort_keys=True)]
+    options = json.dumps({"format": FORMAT_VERSION, **asdict(target)}, sort_keys=True)
+    parts = [onnx_sha256, api.name, api.version, gpu, options]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).stem)
-    return cache_folder() / "engines" / f"{plain}-{key}.engine"
+    return cache_folder() / "engines" / f"{_plain(Path(name).stem)}-{key}.engine"
+
+
+def _plain(name: str) -> str:
+    """A name as a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
 def cached() -> list[tuple[Path, EngineInfo]]:
@@ -225,7 +230,7 @@ def build_engine(
     with _locked(path):
         if output is None and path.exists() and sidecar(path).exists():
             return path
-        timing = path.parent / f"timing-{api.name}-{api.version}.cache"
+        timing = path.parent / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
         before = timing.read_bytes() if timing.exists() else b""
         typed = api.strongly_typed and spec.precision != "fp32"
         plan, after = api.build(halve(content) if typed else content, target, before, progress)

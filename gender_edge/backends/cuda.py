@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ def _driver() -> Any:
     return driver
 
 
+@cache  # for the process: pycuda cannot give a primary context back cleanly
 def open_device(index: int = 0) -> Device:
     """The GPU of that number.
 
@@ -172,8 +173,11 @@ def capture(stream: Any) -> Iterator[list[Graph]]:
     _call("cuStreamBeginCapture_v2", handle, ctypes.c_int(_RELAXED_CAPTURE))
     try:
         yield result
-    finally:
-        _call("cuStreamEndCapture", handle, ctypes.byref(graph))
+    except BaseException:
+        with contextlib.suppress(BackendError):  # it is invalid by now; the first reason counts
+            _call("cuStreamEndCapture", handle, ctypes.byref(graph))
+        raise
+    _call("cuStreamEndCapture", handle, ctypes.byref(graph))
     executable = ctypes.c_void_p()
     try:
         _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))

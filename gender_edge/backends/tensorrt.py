@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import logging
 import queue
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -48,16 +50,25 @@ class TensorRTBackend:
         self.max_batch = self.info.target.max_batch
         self._slots: queue.LifoQueue[Optional[Slot]] = queue.LifoQueue()
         self._all: list[Slot] = []
+        self._closing = threading.Lock()
         with self._device.current():
             self._runtime, self._engine = _deserialize(path, plan, api, self.info, self._device)
             try:
+                contexts = tensorrt_api.Contexts(api, self._engine)
                 for _ in range(streams):
-                    slot = Slot(api, self._engine, self._device, self.info)
+                    slot = Slot(contexts, self._names(api), self._device, self.info)
                     self._all.append(slot)
                     self._slots.put(slot)
             except BaseException:
                 self._free()
                 raise
+
+    def _names(self, api: tensorrt_api.TensorRT) -> tuple[str, str]:
+        """The names of input and output."""
+        engine, wanted = self._engine, api.module.TensorIOMode.INPUT
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        names.sort(key=lambda name: engine.get_tensor_mode(name) != wanted)
+        return names[0], names[1]
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe.
@@ -128,17 +139,21 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Wait for work under way, then free memory, contexts and the engine."""
-        if self._all:
-            for _ in self._all:
-                self._slots.get()
-            with self._device.current():
-                self._free()
-            self._slots.put(None)
+        with self._closing:
+            count = len(self._all)
+            try:
+                for _ in range(count):
+                    self._slots.get()
+                if count:
+                    with self._device.current():
+                        self._free()
+            finally:
+                self._all = []
+                self._slots.put(None)  # whoever waits or comes later is told
 
     def _free(self) -> None:
-        for slot in self._all:
-            slot.close()
-        self._all = []
+        while self._all:
+            self._all.pop().close()
         self._engine = self._runtime = None
 
 
@@ -153,15 +168,21 @@ def buckets(largest: int) -> list[int]:
 class Slot:
     """A stream with its buffers, and on them a lane for every bucket; one thread at a time."""
 
-    def __init__(self, api: Any, engine: Any, device: cuda.Device, info: EngineInfo) -> None:
+    def __init__(
+        self,
+        contexts: tensorrt_api.Contexts,
+        names: tuple[str, str],
+        device: cuda.Device,
+        info: EngineInfo,
+    ) -> None:
         self._device = device
         self._most, side = info.target.max_batch, info.spec.input_size
         self._stream = device.stream()
         self._host_in = device.pinned((self._most, side, side, 3), np.uint8)
         self._host_out = device.pinned((self._most, 2), np.float32)
-        sizes = (self._host_in.nbytes, self._host_out.nbytes, api.scratch_size(engine))
+        sizes = (self._host_in.nbytes, self._host_out.nbytes, contexts.scratch_size)
         self._memory: list[Any] = []
-        self._lane = partial(_Lane, api, engine, side, self._memory)
+        self._lane = partial(_Lane, contexts, names, side, self._memory)
         self._lanes: dict[int, _Lane] = {}
         self._resident: Optional[_Lane] = None  # its input's address changes with every call
         self._count = 0
@@ -228,14 +249,15 @@ class Slot:
             logger.warning("batch %d runs without a CUDA graph: %s", lane.count, error)
 
     def close(self) -> None:
-        """Free everything; inside the device's context."""
-        for lane in (*self._lanes.values(), self._resident):
-            if lane is not None:
-                lane.close()
-        self._lanes, self._resident = {}, None
-        for memory in self._memory:
-            memory.free()
-        self._memory = []
+        """Free everything, inside the device's context; what a lost context refuses is gone."""
+        lanes = [lane for lane in (*self._lanes.values(), self._resident) if lane is not None]
+        free = [lane.close for lane in lanes] + [memory.free for memory in self._memory]
+        for call in free:
+            with contextlib.suppress(BackendError, self._device.error):
+                call()
+        # These free themselves when the last reference goes, which must be in this context too.
+        del self._lanes, self._resident, self._memory, self._lane
+        del self._stream, self._host_in, self._host_out
 
 
 class _Lane:
@@ -245,17 +267,22 @@ class _Lane:
     in the same scratch memory, one after the other.
     """
 
-    def __init__(self, api: Any, engine: Any, side: int, memory: list[Any], count: int) -> None:
-        trt = api.module
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._input = next(n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT)
-        output = next(n for n in names if n != self._input)
-        self._context = api.context(engine, int(memory[2]))
-        self._context.set_tensor_address(output, int(memory[1]))
+    def __init__(
+        self,
+        contexts: tensorrt_api.Contexts,
+        names: tuple[str, str],
+        side: int,
+        memory: list[Any],
+        count: int,
+    ) -> None:
+        self._input, output = names
+        pixels, logits, scratch = (int(part) for part in memory)
+        self._context = contexts.make(scratch)
+        self._context.set_tensor_address(output, logits)
         self._side = side
         self.graph: Optional[cuda.Graph] = None
         self.count = 0
-        self.read_from(int(memory[0]), count)
+        self.read_from(pixels, count)
 
     def read_from(self, address: int, count: int) -> None:
         """Set where the input lies and how many faces it has."""

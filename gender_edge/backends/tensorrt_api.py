@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Callable, Optional
 
 from ..errors import BackendError
@@ -137,6 +138,13 @@ class TensorRT:
         if not self.strongly_typed:
             for flag in {"int8": ("INT8", "FP16"), "fp16": ("FP16",)}.get(target.precision, ()):
                 config.set_flag(getattr(trt.BuilderFlag, flag))
+        if hasattr(
+            trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"
+        ):  # RTX: so that graphs can be captured
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        sharing = getattr(getattr(trt, "PreviewFeature", None), "PROFILE_SHARING_0806", None)
+        if sharing is not None:  # 8.6: else a profile serves one context; since 10 it always does
+            config.set_preview_feature(sharing, True)
         if hasattr(trt.TacticSource, "CUDNN"):  # 8.6: cuDNN and cuBLAS may be absent; not needed
             kept = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
             sources = [getattr(trt.TacticSource, name) for name in kept]
@@ -185,36 +193,62 @@ class TensorRT:
         runtime = self.module.Runtime(self.logger)
         return runtime, runtime.deserialize_cuda_engine(plan)
 
-    def scratch_size(self, engine: Any) -> int:
-        """Bytes of device memory that a context of this engine computes in."""
-        name = "device_memory_size_v2" if self._user_managed else "device_memory_size"
-        return int(getattr(engine, name))
 
-    def context(self, engine: Any, scratch: int) -> Any:
-        """An execution context that computes in memory of the caller's, at an address.
+class Contexts:
+    """Makes the execution contexts of an engine, which compute in memory of the caller's.
+
+    Attributes:
+        scratch_size: bytes of device memory that a context computes in.
+    """
+
+    def __init__(self, api: TensorRT, engine: Any) -> None:
+        self._api, self._engine = api, engine
+        trt = api.module
+        # Since 10.1; the older calls are gone in 11.
+        self._newer = hasattr(trt.IExecutionContext, "set_device_memory")
+        name = "device_memory_size_v2" if self._newer else "device_memory_size"
+        self.scratch_size = int(getattr(engine, name))
+        self._config: Any = None
+        if self._newer:
+            self._config = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if api.is_rtx:
+            self._config = self._runtime_config(self._config)
+
+    def _runtime_config(self, strategy: Any) -> Any:
+        """RTX compiles for the GPU it meets: once for all contexts, and before the first run.
+
+        By default it would begin with fallback kernels, which a graph would then keep.
+        """
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        eager = self._api.module.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        config.set_runtime_cache(config.create_runtime_cache())
+        return config
+
+    def make(self, scratch: int) -> Any:
+        """An execution context that computes at this device address.
 
         Raises:
             BackendError: TensorRT gives none, with its own reason.
         """
-        if self._user_managed:
-            strategy = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = engine.create_execution_context(strategy)
+        if self._config is not None:
+            context = self._engine.create_execution_context(self._config)
         else:
-            context = engine.create_execution_context_without_device_memory()
+            context = self._engine.create_execution_context_without_device_memory()
         if context is None:
-            raise BackendError(f"{self!r} gives no execution context: {self.reason()}")
-        if self._user_managed:
-            context.set_device_memory(scratch, self.scratch_size(engine))
+            api = self._api
+            raise BackendError(f"{api!r} gives no execution context: {api.reason()}")
+        if self._newer:
+            context.set_device_memory(scratch, self.scratch_size)
         else:
             context.device_memory = scratch
+        if hasattr(context, "nvtx_verbosity"):  # built in detail, which would slow every launch
+            context.nvtx_verbosity = self._api.module.ProfilingVerbosity.NONE
         return context
 
-    @property
-    def _user_managed(self) -> bool:
-        """Whether memory is given by the newer calls (since 10.1; the older are gone in 11)."""
-        return hasattr(self.module.IExecutionContext, "set_device_memory")
 
-
+@lru_cache(maxsize=1)  # one logger a process: TensorRT keeps the first that it is given
 def load() -> TensorRT:
     """Import `tensorrt`, else `tensorrt_rtx`.
 

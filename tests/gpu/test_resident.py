@@ -20,6 +20,7 @@ def test_pycuda_arrays(opened: Classifier, device: cuda.Device, count: int) -> N
     expected = female(opened, batch)
     with device.current():
         resident = gpuarray.to_gpu(batch)
+        device.driver.Context.synchronize()
         found = female(opened, resident)
         resident.gpudata.free()
     np.testing.assert_allclose(found, expected, atol=0.01)
