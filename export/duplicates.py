@@ -45,7 +45,10 @@ def fingerprints(pictures: Iterable[np.ndarray]) -> Fingerprints:
         flat = thumbnail.astype(np.float32).ravel()
         flat -= flat.mean()
         thumbnails.append(flat / max(float(np.linalg.norm(flat)), 1e-6))
-    return Fingerprints(np.array(hashes), np.array(thumbnails))
+    return Fingerprints(
+        np.array(hashes, np.uint8).reshape(-1, 8),
+        np.array(thumbnails, np.float32).reshape(-1, THUMBNAIL**2),
+    )
 
 
 def near_pairs(first: Fingerprints, second: Fingerprints) -> np.ndarray:

@@ -84,6 +84,11 @@ def test_copies_of_held_out_pictures_leave_training(samples: list[Sample]) -> No
     assert sum(s.split == "train" for s in kept) == 60
 
 
+def test_a_set_without_held_out_splits_stays_whole(samples: list[Sample]) -> None:
+    benchmark = [replace(s, split="benchmark") for s in samples]
+    assert drop_copies(benchmark) == benchmark
+
+
 def test_unreadable_pictures_are_left_out(
     samples: list[Sample], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
