@@ -70,6 +70,8 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     """Run all steps; returns the names of the shipped models."""
     run = places.runs / recipe.name
     network = train_step(recipe, places, workers)
+    if not recipe.precisions:  # others start from it, or are taught by it
+        return []
     exported = onnx_step(recipe, network, run)
     quantized = quantize_step(recipe, exported, places)
     twin = None

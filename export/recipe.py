@@ -53,7 +53,7 @@ class Recipe:
         teachers: runs whose mean answer is distilled into this one; none for labels alone.
         distill_weight: share of the teacher's term in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
-        precisions: what is shipped.
+        precisions: what is shipped; none for a network that only others start from.
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8.
         calibration_images: how many training crops it sees.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
