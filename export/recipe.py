@@ -100,17 +100,12 @@ class Recipe:
 def load(name: str) -> Recipe:
     """Read a recipe by name, or from a path to a TOML file.
 
+    An entry `like = "NAME"` takes everything that the file does not say from another recipe.
+
     Raises:
         DataError: no such recipe, or an entry that means nothing.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
-        raise DataError(f"no recipe {name!r}; there are {known}, or give a path to a .toml file")
-    try:
-        raw = tomllib.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path}: not TOML ({error}); mend it") from error
+    path, raw = _read(name)
     unknown = set(raw) - {f.name for f in fields(Recipe)}
     if unknown:
         raise DataError(f"{path}: unknown entries {sorted(unknown)}; see export/recipe.py")
@@ -123,3 +118,17 @@ def load(name: str) -> Recipe:
         return Recipe(**raw)
     except TypeError as error:
         raise DataError(f"{path}: {error}; see export/recipe.py") from error
+
+
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
+    """A recipe's file and its entries, with those of the one that it is like."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        raise DataError(f"no recipe {name!r}; there are {known}, or give a path to a .toml file")
+    try:
+        raw = tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path}: not TOML ({error}); mend it") from error
+    model = raw.pop("like", None)
+    return path, raw if model is None else {**_read(model)[1], **raw}

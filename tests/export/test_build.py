@@ -184,6 +184,24 @@ def test_bad_recipes(tmp_path: Path, change: str, message: str) -> None:
         recipe.load(str(path))
 
 
+def test_a_recipe_says_only_what_is_its_own(tmp_path: Path, recipe_file: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(f'like = "{recipe_file}"\nname = "other"\nsizes = [8]')
+    expected = replace(recipe.load(str(recipe_file)), name="other", sizes=(8,))
+    assert recipe.load(str(other)) == expected
+    other.write_text('like = "nobody"\nname = "other"')
+    with pytest.raises(DataError, match="no recipe 'nobody'"):
+        recipe.load(str(other))
+
+
+def test_a_recipe_that_ships_nothing_is_only_trained(
+    built: list[str], places: Places, recipe_file: Path
+) -> None:
+    wanted = replace(recipe.load(str(recipe_file)), name="first", precisions=(), sizes=(16,))
+    assert build(wanted, places, workers=0) == []
+    assert finished(places.runs / "first") and not (places.runs / "first" / "fp32.onnx").exists()
+
+
 def test_shipped_recipes_load() -> None:
     names = [p.stem for p in recipe.FOLDER.glob("*.toml")]
     assert names
