@@ -82,7 +82,7 @@ def _degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         larger = _resized(crop, int(side * rng.uniform(1, 2)))  # blocks of other sizes than 8
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(12, 85))]
         coded = cv2.imencode(".jpg", larger, quality)[1]
-        crop = _resized(cv2.imdecode(coded, cv2.IMREAD_COLOR), side)
+        crop = _resized(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)), side)
     return crop
 
 
