@@ -30,7 +30,7 @@ from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
 from gender_edge.spec import CropRule, ModelSpec
 
-from . import card, graph, plots
+from . import card, graph, plots, robustness
 from .annotate import annotate
 from .architectures import Network
 from .calibrate import abstention_thresholds, fit_temperature
@@ -219,17 +219,20 @@ def evaluate_step(
     """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`.
 
     Args:
-        framings: the first is reported in full, the others as balanced accuracy.
+        framings: the first is reported in full, the others as balanced accuracy. Where there are
+            others, robustness is measured too.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
     if _fresh(target, model):
         return target
     sets: dict[str, Any] = {}
+    tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
     with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
+            tested.append(samples)
             name = _stem(part.list)
             progress = partial(tqdm, desc=name, disable=None)
             outcome = evaluation.classify(
@@ -241,9 +244,10 @@ def evaluate_step(
             for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
                 sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
-        spec, backend = asdict(classifier.spec), classifier.backend
+        content = {"spec": asdict(classifier.spec), "backend": classifier.backend, "sets": sets}
+        if len(framings) > 1:
+            content["robustness"] = robustness.measure(classifier, tested)
     plots.confusion(sets, model.with_name("confusion.png"))
-    content = {"spec": spec, "backend": backend, "sets": sets}
     if twin is not None:
         before = json.loads(twin.read_text())
         content["twin"] = {

@@ -33,7 +33,8 @@ def text(folder: Path) -> str:
     """The card of the model in a folder, from its evaluation.json and the size of its file."""
     own = json.loads((folder / "evaluation.json").read_text())
     size = (folder / "model.onnx").stat().st_size
-    return "\n".join([_head(own, size), INTENDED, _sets(own), _groups(own), _calibration(own)])
+    parts = [_head(own, size), INTENDED, _sets(own), _groups(own), _calibration(own)]
+    return "\n".join([*parts, _robustness(own)] if "robustness" in own else parts)
 
 
 def _head(own: dict[str, Any], size: int) -> str:
@@ -133,6 +134,22 @@ def _calibration(own: dict[str, Any]) -> str:
             f"| {name} | {100 * figures['ece']:.1f} | {100 * figures['coverage']:.1f} | "
             f"{_share(figures['accuracy_decided'])} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _robustness(own: dict[str, Any]) -> str:
+    lines = [
+        "## Bad pictures",
+        "",
+        "Balanced accuracy in %, mean over the sets (at most 1,000 faces of each), of crops that",
+        "were altered after they were cut (`export/robustness.py` says how).",
+        "",
+        "| pictures | balanced accuracy | women right | men right |",
+        "|---|---|---|---|",
+    ]
+    for name, found in own["robustness"].items():
+        cells = [f"{100 * found[key]:.1f}" for key in ("balanced_accuracy", "women", "men")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,102 @@
+"""Accuracy on pictures as bad cameras, dim rooms and masks make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from gender_edge import evaluation, images
+from gender_edge.classifier import Classifier
+from gender_edge.labelled import Sample
+
+FACES = 1000  # of each set, evenly taken
+Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def _jpeg(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    coded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+
+
+def _blur(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(crop, (0, 0), crop.shape[0] / 40)
+
+
+def _noise(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(crop + rng.normal(0, 15, crop.shape), 0, 255).astype(np.uint8)
+
+
+def _low_light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sixth of the light, counted as photons, and what the camera's gain makes of it."""
+    return np.clip(rng.poisson(crop / 6.0) * 4, 0, 255).astype(np.uint8)
+
+
+def _few_pixels(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    small = cv2.resize(crop, (24, 24), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _grey(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+
+
+def _masked(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    """Everything below the eyes is covered, as by a mask."""
+    crop = crop.copy()
+    crop[crop.shape[0] // 2 :] = (200, 170, 140)
+    return crop
+
+
+CONDITIONS: Mapping[str, Alter] = {
+    "as it is": lambda crop, _: crop,
+    "JPEG at quality 30": _jpeg,
+    "blur": _blur,
+    "noise": _noise,
+    "low light": _low_light,
+    "24 pixels": _few_pixels,
+    "greyscale": _grey,
+    "lower half covered": _masked,
+}
+
+
+def measure(
+    classifier: Classifier, sets: Sequence[Sequence[Sample]]
+) -> dict[str, dict[str, float]]:
+    """Under each condition the means over sets: balanced accuracy, women right, men right.
+
+    Each set counts the same. Crops are altered after they were cut, so that the framing is that
+    of the untouched picture.
+    """
+    cut = [_cut(classifier, samples) for samples in sets]
+    found = {}
+    for name, alter in CONDITIONS.items():
+        rng = np.random.default_rng(0)
+        shares = []
+        for crops, truth in cut:
+            altered = np.stack([alter(crop, rng) for crop in crops])
+            right = (_female(classifier, altered) >= 0.5) == truth
+            shares.append((right[truth].mean(), right[~truth].mean()))
+        women, men = (float(value) for value in np.mean(shares, 0))
+        found[name] = {"balanced_accuracy": (women + men) / 2, "women": women, "men": men}
+    return found
+
+
+def _cut(classifier: Classifier, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    chosen = np.linspace(0, len(samples) - 1, min(FACES, len(samples))).astype(int)
+    crops, truth = [], []
+    for sample in (samples[i] for i in chosen):
+        box, landmarks = evaluation.guides(sample, "landmarks")
+        image = images.decode(sample.read(), sample.name)
+        crops.append(classifier.crop(image, box=box, landmarks=landmarks))
+        truth.append(sample.label == "female")
+    return np.stack(crops), np.array(truth)
+
+
+def _female(classifier: Classifier, crops: np.ndarray) -> np.ndarray:
+    number, step = classifier.spec.labels.index("female"), classifier.batch_size
+    starts = range(0, len(crops), step)
+    return np.concatenate(
+        [classifier.probabilities(crops[i : i + step])[:, number] for i in starts]
+    )

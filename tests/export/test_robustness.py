@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from export.robustness import CONDITIONS, measure
+from gender_edge import Classifier
+from gender_edge.labelled import Sample
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+@pytest.mark.parametrize("side", [48, 64])
+def test_conditions_alter_a_crop_and_leave_its_kind(name: str, side: int, face: np.ndarray) -> None:
+    crop = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+    before = crop.copy()
+    found = CONDITIONS[name](crop, np.random.default_rng(0))
+    assert found.shape == crop.shape and found.dtype == np.uint8
+    np.testing.assert_array_equal(crop, before)
+    assert (found != crop).any() == (name != "as it is")
+    again = CONDITIONS[name](crop, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, again)
+
+
+def test_sets_count_the_same(face: np.ndarray, tmp_path: Path) -> None:
+    """The same face with one label in one set and both in the other."""
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), face)
+    right, wrong = Sample(path, "female"), Sample(path, "male")
+    with Classifier() as classifier:
+        female = classifier(path)[0].female >= 0.5
+        found = measure(classifier, [[right, wrong], [right, wrong, wrong]])
+    assert set(found) == set(CONDITIONS)
+    plain = found["as it is"]
+    assert (plain["women"], plain["men"]) == (float(female), float(not female))
+    assert plain["balanced_accuracy"] == 0.5
