@@ -86,7 +86,7 @@ def test_a_finished_build_does_nothing_again(
 def test_onnx_answers_like_torch(built: list[str], places: Places) -> None:
     """Workshop and runtime agree to 1e-4 on the same crops."""
     network = finished(places.runs / "tiny")
-    with Classifier(places.models / "tiny_fp32" / "model.onnx") as classifier:
+    with Classifier(places.models / "tiny_fp32" / "model.onnx", device="onnxruntime") as classifier:
         images = [s.path for s in annotated("faces", places)[:40]]
         crops = np.stack([classifier.crop(i) for i in images])
         found = [p.female for p in classifier.predict(crops)]
