@@ -16,7 +16,7 @@ import torch
 from gender_edge.errors import GenderEdgeError
 
 from . import recipe
-from .build import Places, build
+from .build import Places, build, train_step
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +25,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command line; returns the exit status: 0 done, 2 nothing could be done."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    verb = verbs.add_parser("build", help="all steps of one recipe, resuming what was interrupted")
+    for name, call, text in (
+        ("build", _build, "all steps of one recipe, resuming what was interrupted"),
+        ("train", _train, "only the training, as on a machine that has nothing but a GPU"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        _add_arguments(verb)
+        verb.set_defaults(call=call)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cv2.setNumThreads(1)  # crops are small; the cores are for training
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    try:
+        return int(arguments.call(arguments))
+    except GenderEdgeError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
     verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
@@ -36,35 +55,34 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     )
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cv2.setNumThreads(1)  # crops are small; the cores are for training
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    try:
-        return _build(arguments)
-    except GenderEdgeError as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 2
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    wanted = recipe.load(arguments.name)
-    trunk = None
+    for name in build(*_wanted(arguments), arguments.workers):
+        print(f"shipped {arguments.models / name}")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    wanted, places = _wanted(arguments)
+    train_step(wanted, places, arguments.workers)
+    print(f"trained {places.runs / wanted.name}")
+    return 0
+
+
+def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
+    wanted, trunk = recipe.load(arguments.name), None
     if arguments.init == "imagenet":
         wanted = replace(wanted, init="imagenet")
     elif arguments.init:
         trunk = Path(arguments.init)
-    places = Places(
+    return wanted, Places(
         data=arguments.data,
         runs=arguments.runs,
         models=arguments.models,
         detector=arguments.detector,
         trunk=trunk,
     )
-    for name in build(wanted, places, arguments.workers):
-        print(f"shipped {arguments.models / name}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -168,6 +168,14 @@ def test_command_line_errors(
     assert "no recipe 'none'" in capsys.readouterr().err
 
 
+def test_training_alone(
+    built: list[str], places: Places, recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", str(recipe_file), "--data", str(places.data), "--runs", str(places.runs)]
+    assert main([*argv, "--workers", "0"]) == 0  # trained already: it only looks
+    assert capsys.readouterr().out == f"trained {places.runs / 'tiny'}\n"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
