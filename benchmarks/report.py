@@ -132,50 +132,57 @@ def plot(result: dict[str, Any], path: Path) -> None:
     """
     need_matplotlib()
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
     shown = [v for v in result["variants"] if v.get("accuracy", {}).get("value") is not None]
     if not shown:
         raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
     engines = sorted({v["engine"] for v in shown})
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    axis = figure.subplots()
-    points = [(v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"]) for v in shown]
+    figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, engine in zip(panels, engines):
+        _panel(axis, [v for v in shown if v["engine"] == engine])
+        axis.set_title(f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {engine}")
+    batch = min(row["batch"] for v in shown for row in v["batches"])
+    figure.supxlabel(f"latency of a batch of {batch}, ms (p50, log scale); area: file size")
+    panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
+    figure.savefig(path, dpi=130)
+
+
+def _panel(axis: Any, variants: list[dict[str, Any]]) -> None:
+    """One engine's variants, and the front that no other of them beats."""
+    from matplotlib.ticker import FuncFormatter
+
+    variants = sorted(variants, key=lambda v: v["batches"][0]["p50_ms"])
+    points = [(v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"]) for v in variants]
     front = pareto(points)
     axis.plot(*zip(*front), color="#2b6cb0", lw=1.5, alpha=0.6, zorder=1)
-    for variant, point in zip(shown, points):
+    middle = sorted(point[1] for point in points)[len(points) // 2]
+    above = [point[1] >= middle for point in points]
+    for number, (variant, point) in enumerate(zip(variants, points)):
         color = "#2b6cb0" if point in front else "#a0aec0"
         low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
         bar = [[point[1] - low], [high - point[1]]]
         axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
         megabytes = variant["bytes"] / 1e6
-        marker = "osD^v"[engines.index(variant["engine"]) % 5]
-        axis.scatter(
-            *point, s=30 + 25 * megabytes, color=color, alpha=0.85, marker=marker, zorder=2
-        )
-        suffix = f", {variant['engine']}" if len(engines) > 1 else ""
+        axis.scatter(*point, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
+        # Names stand above or below, and away from the next point on the same side.
+        up, rank = above[number], above[:number].count(above[number])
         axis.annotate(
-            f"{variant['name']}\n{megabytes:.1f} MB{suffix}",
+            f"{variant['name']}\n{megabytes:.1f} MB",
             point,
             textcoords="offset points",
-            xytext=(6 + 0.5 * megabytes, 0),
-            ha="left",
-            va="center",
-            fontsize=8 if len(engines) == 1 else 7,
+            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5)),
+            ha="right" if rank < above.count(up) / 2 else "left",
+            va="bottom" if up else "top",
+            fontsize=8,
         )
-    batch = min(row["batch"] for v in result["variants"] for row in v.get("batches", ()))
-    axis.set(
-        xscale="log",
-        xlabel=f"latency of a batch of {batch}, ms (p50, log scale); area: file size",
-        ylabel="balanced accuracy, % (bars: 95 % interval)",
-        title=f"{result['machine']['cpu']}, {result['machine']['cores']} cores",
-    )
-    axis.margins(0.25, 0.1)
+    axis.set_xscale("log")
+    axis.margins(0.2, 0.15)
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.tick_params(axis="x", which="minor", labelsize=7)
     axis.grid(alpha=0.25, which="both")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
 
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
