@@ -27,7 +27,6 @@ MOST_OFTEN = 4.0  # a rare face is drawn at most so many times as often as a com
 SIDE, BATCH = 48, 128  # px and pictures that the trunk sees at a time
 FITTED_ON = 5000  # pictures of each set
 RIDGE = 1000.0  # of standardised features
-CACHE = "ages.npy"
 
 
 def balancing(pack: Pack, ages: np.ndarray) -> np.ndarray:
@@ -76,8 +75,8 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
     for pack, own in zip(packs, known):
         missing = ~np.isfinite(own)
         if missing.any():
-            cache = pack.folder / CACHE
-            if not cache.exists() or len(np.load(cache)) != len(pack):
+            cache = pack.derived("ages.npy")
+            if not cache.exists():
                 estimates = estimates or _Estimates(packs, known, trunk)
                 np.save(cache, estimates(pack))
             own[missing] = np.load(cache)[missing]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from .duplicates import Fingerprints, components, fingerprints, near_pairs
 logger = logging.getLogger(__name__)
 
 STORED_SIDE = 256  # px; a longer short side is averaged down to it, networks here see less
+DERIVED = "derived"
 HELD_OUT = ("train", "val", "test")  # a copy is dropped from the split that stands further left
 
 
@@ -110,9 +112,20 @@ class Pack:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def derived(self, name: str) -> Path:
+        """Where to keep what was computed from these pixels; it goes when they do."""
+        place = self.folder / DERIVED
+        place.mkdir(exist_ok=True)
+        return place / name
+
     def fingerprints(self) -> Fingerprints:
-        """What its pictures are compared by."""
-        return fingerprints(self.image(i) for i in range(len(self)))
+        """What its pictures are compared by; computed once."""
+        cache = self.derived("fingerprints.npz")
+        if not cache.exists():
+            found = fingerprints(self.image(i) for i in range(len(self)))
+            np.savez(cache, hashes=found.hashes, thumbnails=found.thumbnails)
+        with np.load(cache) as kept:
+            return Fingerprints(kept["hashes"], kept["thumbnails"])
 
     def image(self, number: int) -> np.ndarray:
         """uint8 (H, W, 3) BGR."""
@@ -127,6 +140,7 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
     done = folder / "samples.sha256"
     if not done.exists() or done.read_text() != digest:
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / DERIVED, ignore_errors=True)
         index, stored, offset = [], [], 0
         partial = folder / "pixels.partial"  # a training that runs keeps the old file mapped
         with partial.open("wb") as file:

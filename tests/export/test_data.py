@@ -132,8 +132,10 @@ def test_pack_keeps_pixels_and_scales_landmarks(tmp_path: Path) -> None:
         Sample(tmp_path / "small.png", "male", box=(1, 2, 3, 4)),
         Sample(tmp_path / "large.png", "female", box=(0, 0, 400, 800), landmarks=points),
     ]
-    pack(listed[:1], tmp_path / "pack")
+    before = pack(listed[:1], tmp_path / "pack")
+    assert len(before.fingerprints()) == 1
     packed = pack(listed, tmp_path / "pack")  # other samples: packed again
+    assert len(packed.fingerprints()) == len(packed.fingerprints()) == 2  # computed, then read
     np.testing.assert_array_equal(packed.image(0), small)
     assert packed.samples[0] == listed[0]
     assert packed.image(1).shape == (256, 512, 3)
