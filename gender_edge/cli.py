@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="shipped name or file (default: the shipped default)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or tensorrt")
+    choice = "auto, cpu, onnxruntime, openvino, cuda or tensorrt"
+    parser.add_argument("--device", default="auto", help=choice)
     parser.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     parser.add_argument("--batch", type=_positive, default=DEFAULT_BATCH, help="faces run at once")
 
