@@ -21,10 +21,12 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-# On a machine with a GPU, TensorRT and pycuda: OUT takes the results, DATA a labelled list.
+# On a machine with a GPU, TensorRT and pycuda: OUT takes the results, DATA a labelled list;
+# TORCH_PYTHON has PyTorch with CUDA, if GPU_PYTHON has not.
 GPU_PYTHON ?= $(BIN)/python
 gpu-check:
-	$(GPU_PYTHON) -m benchmarks.gpu_check $(if $(OUT),--out $(OUT)) $(if $(DATA),--data $(DATA))
+	$(GPU_PYTHON) -m benchmarks.gpu_check $(if $(OUT),--out $(OUT)) $(if $(DATA),--data $(DATA)) \
+	  $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -1,13 +1,14 @@
-"""Ages for training pictures, and how often each is drawn so that age says nothing of gender.
+"""Ages for training pictures, and how often each is drawn so that age says little of gender.
 
-Photographs of older women are rare: in CelebA and UTKFace two of three faces past 50 are men, so
-a network learns "old, hence male". Where age groups are balanced it cannot. Sets without ages get
-estimated ones, good enough to group by (within about ten years): a ridge regression on features of
-the ImageNet trunk, fitted on the sets that have ages. They are used here and nowhere else.
+Photographs of older women are rare: past 50, nearly two of three faces in the training sets are men
+(a training logs the counts), so a network learns "old, hence male". Sets without ages get estimated
+ones, good enough to group by (ten years off on average): a ridge regression on features of the
+ImageNet trunk, fitted on the sets that have ages. They are used here and nowhere else.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from gender_edge.spec import CropRule
 from .architectures import build, load_trunk
 from .augment import evaluation_crop
 from .data import Pack
+
+logger = logging.getLogger(__name__)
 
 GROUPS = (4, 13, 20, 30, 40, 50, 60)  # years: where one age group ends and the next begins
 MOST_OFTEN = 4.0  # a rare face is drawn at most so many times as often as a common one
@@ -43,6 +46,8 @@ def balancing(pack: Pack, ages: np.ndarray) -> np.ndarray:
     weights = np.ones(len(pack))
     for group in np.unique(groups):
         women, men = (groups == group) & female, (groups == group) & ~female
+        counts = np.count_nonzero(women), np.count_nonzero(men)
+        logger.info("%s, age group %d: %d women, %d men", pack.folder.name, group, *counts)
         rare, often = sorted((women, men), key=np.count_nonzero)
         if rare.any():
             weights[rare] = min(np.count_nonzero(often) / np.count_nonzero(rare), MOST_OFTEN)

@@ -66,8 +66,8 @@ def _light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What cameras and archives do to a picture: too few pixels, grain, sharpening, JPEG.
 
-    A network that has not seen it takes the grain for a man's skin: JPEG at quality 20 cost the
-    women of CelebA's validation split 6 points, and gave the men one.
+    A network that has not seen it takes the grain for a man's skin, and errs on women more than
+    on men. `export/robustness.py` measures that.
     """
     side = crop.shape[0]
     if rng.random() < 0.15:
