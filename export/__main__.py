@@ -17,6 +17,7 @@ from gender_edge.errors import GenderEdgeError
 
 from . import recipe
 from .build import Places, build, train_step
+from .trunks import Trunks
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,6 +54,9 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--init", metavar="FILE", help="VGG16's convolutions (safetensors), or 'imagenet'"
     )
+    verb.add_argument(
+        "--face-init", type=Path, metavar="FILE", help="weights manifest of the face network"
+    )
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
 
@@ -71,17 +75,17 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
-    wanted, trunk = recipe.load(arguments.name), None
+    wanted, vgg16 = recipe.load(arguments.name), None
     if arguments.init == "imagenet":
         wanted = replace(wanted, init="imagenet")
     elif arguments.init:
-        trunk = Path(arguments.init)
+        vgg16 = Path(arguments.init)
     return wanted, Places(
         data=arguments.data,
         runs=arguments.runs,
         models=arguments.models,
         detector=arguments.detector,
-        trunk=trunk,
+        trunks=Trunks(vgg16, arguments.face_init),
     )
 
 

@@ -19,8 +19,10 @@ from .data import Pack
 from .recipe import Recipe
 
 
-class Views(Dataset[tuple[Tensor, int]]):
-    """A random view of a face and its class number, the same for the same seed and epoch."""
+class Views(Dataset[tuple[Tensor, int, int]]):
+    """A random view of a face, its class and its place in all packs; the same for the same seed
+    and epoch.
+    """
 
     def __init__(self, packs: list[Pack], rule: CropRule, size: int, seed: tuple[int, int]) -> None:
         self.packs, self.rule, self.size, self.seed = packs, rule, size, seed
@@ -29,13 +31,13 @@ class Views(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+    def __getitem__(self, number: int) -> tuple[Tensor, int, int]:
         part = int(np.searchsorted(self.starts, number, "right")) - 1
         pack, inside = self.packs[part], number - int(self.starts[part])
         rng = np.random.default_rng((*self.seed, number))
         sample = pack.samples[inside]
         crop = training_crop(pack.image(inside), sample, self.rule, self.size, rng)
-        return torch.from_numpy(crop), LABELS.index(sample.label)
+        return torch.from_numpy(crop), LABELS.index(sample.label), number
 
 
 def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path]) -> np.ndarray:
@@ -69,8 +71,9 @@ def steps_of(recipe: Recipe, weights: np.ndarray) -> int:
 
 def batches(
     recipe: Recipe, packs: list[Pack], weights: np.ndarray, epoch: int, first: int, workers: int
-) -> DataLoader[tuple[Tensor, int]]:
-    """The batches of an epoch from number `first` on: uint8 (N, S, S, 3) and int64 (N,).
+) -> DataLoader[tuple[Tensor, int, int]]:
+    """The batches of an epoch from number `first` on: uint8 (N, S, S, 3), then class and place in
+    all packs, both int64 (N,).
 
     Args:
         weights: of every picture of all packs, in their order.

@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -38,8 +38,9 @@ from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import calibration_crops, quantize
 from .recipe import Recipe, Source
-from .runs import CONFIG, WEIGHTS, finished
+from .runs import CONFIG, WEIGHTS
 from .train import train
+from .trunks import Trunks
 from .validate import targets
 
 logger = logging.getLogger(__name__)
@@ -56,14 +57,14 @@ class Places:
         runs: run folders, and the prepared data below `data/`.
         models: the shipped models and their registry.
         detector: YuNet ONNX file; None where all lists have boxes already.
-        trunk: safetensors for recipes with `init = "trunk"`.
+        trunks: for recipes with `init = "trunk"`.
     """
 
     data: Path
     runs: Path
     models: Path
     detector: Optional[Path] = None
-    trunk: Optional[Path] = None
+    trunks: Trunks = field(default_factory=Trunks)
 
 
 def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
@@ -131,9 +132,8 @@ def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
     packs = [packed(source, places, workers) for source in recipe.train]
     validation = {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
-    teachers = [finished(places.runs / name) for name in recipe.teachers]
     run = places.runs / recipe.name
-    return train(recipe, packs, validation, run, places.trunk, teachers, workers)
+    return train(recipe, packs, validation, run, places.trunks, workers)
 
 
 @contextmanager

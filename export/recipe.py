@@ -50,9 +50,11 @@ class Recipe:
         optimizer: "adamw", "adam" or "sgd".
         average_decay: of a running mean of the weights by step, which is then what counts
             (EMA); 0 for none.
-        teachers: runs whose mean answer is distilled into this one; none for labels alone.
-        distill_weight: share of the teacher's term in the loss, 0 to 1.
+        teachers: recipes whose mean answer is distilled into this one; none for labels alone.
+        distill_weight: share of the teachers' answers in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
+        hint_weight: of a further term that draws a linear map of the embedding towards the
+            teachers' (Romero et al. 2015, with cosine distance).
         precisions: what is shipped; none for a network that only others start from.
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8.
         calibration_images: how many training crops it sees.
@@ -84,6 +86,7 @@ class Recipe:
     teachers: tuple[str, ...] = ()
     distill_weight: float = 0.5
     distill_temperature: float = 2.0
+    hint_weight: float = 0.0
     precisions: tuple[str, ...] = ("fp32", "int8")
     default: Optional[str] = None
     calibration: str = "minmax"

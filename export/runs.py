@@ -63,6 +63,11 @@ def finished(run: Path) -> Network:
     return network.eval()
 
 
+def trained_size(run: Path) -> int:
+    """Side of the crops that a run's network is meant for, in pixels."""
+    return int(json.loads((run / CONFIG).read_text())["input_size"])
+
+
 def record(rows: Sequence[Mapping[str, float]], run: Path) -> None:
     """Metrics by epoch, as a table and as a picture."""
     with (run / "metrics.csv").open("w", newline="") as file:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from .architectures import LUMINANCE_BGR, Network, build, load_imagenet, load_trunk
+from .architectures import LUMINANCE_BGR, Network, build, load_imagenet
 from .recipe import Recipe
 from .runs import finished
+from .trunks import Trunks
 
 FIRST = "trunk.features.0"
 
 
-def network_of(recipe: Recipe, runs: Path, trunk: Optional[Path]) -> Network:
+def network_of(recipe: Recipe, runs: Path, trunks: Trunks) -> Network:
     """The network of a recipe with its initial weights.
 
     Args:
         runs: the folder of runs, for `init = "run:NAME"`.
-        trunk: safetensors, for `init = "trunk"`.
+        trunks: for `init = "trunk"`.
 
     Raises:
         DataError: what the recipe starts from is not there.
@@ -30,11 +30,7 @@ def network_of(recipe: Recipe, runs: Path, trunk: Optional[Path]) -> Network:
     torch.manual_seed(recipe.seed)
     network = build(recipe.architecture, recipe.arguments, recipe.grayscale)
     if recipe.init == "trunk":
-        if trunk is None or not trunk.is_file():
-            raise DataError(
-                f"{recipe.name} starts from a trunk ({trunk}); name its file with --init FILE"
-            )
-        load_trunk(network.trunk, str(trunk))  # type: ignore[arg-type]
+        trunks.load(network.trunk)
     elif recipe.init == "imagenet":
         load_imagenet(network.trunk, str(recipe.arguments["widths"]))  # type: ignore[arg-type]
     elif recipe.init.startswith("run:"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -21,9 +20,11 @@ from . import checkpoint
 from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
+from .lessons import Lessons
 from .recipe import Recipe
 from .runs import CHECKPOINT, WEIGHTS, finished, record, remember
 from .start import network_of, optimizer_of
+from .trunks import Trunks
 from .validate import validate
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ def train(
     packs: list[Pack],
     validation: Mapping[str, Pack],
     run: Path,
-    trunk: Optional[Path] = None,
-    teachers: Sequence[Network] = (),
+    trunks: Trunks = Trunks(),  # noqa: B008
     workers: int = 1,
 ) -> Network:
     """Train, or resume, and return the final network in evaluation mode.
@@ -48,15 +48,14 @@ def train(
         packs: pictures to learn from, in the order of `recipe.train`.
         validation: packs by name; balanced accuracy under each framing is noted every epoch.
         run: the run folder, made if needed.
-        trunk: safetensors for `init = "trunk"`, and to estimate ages with.
-        teachers: networks whose mean answer to the very same view is distilled.
+        trunks: for `init = "trunk"`, and to estimate ages with.
         workers: processes that prepare views; 0 prepares them in this one.
     """
     remember(recipe, run)
     if not (run / WEIGHTS).exists():
-        training = _Training(recipe, run, trunk, teachers)
+        training = _Training(recipe, packs, run, trunks)
         training.resume()
-        weights = weights_of(recipe, packs, trunk)
+        weights = weights_of(recipe, packs, trunks.vgg16)
         while training.epoch < recipe.epochs:
             loss = training.run_epoch(packs, weights, workers)
             scores = validate(training.result, validation, recipe.sizes[training.epoch])
@@ -68,14 +67,12 @@ def train(
 class _Training:
     """A network on its way: weights, their running average, optimiser, place in the schedule."""
 
-    def __init__(
-        self, recipe: Recipe, run: Path, trunk: Optional[Path], teachers: Sequence[Network]
-    ) -> None:
+    def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
         self.recipe, self.run = recipe, run
-        network = network_of(recipe, run.parent, trunk)
-        self.network: nn.Module = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.teachers = [t.to(DEVICE).eval() for t in teachers]
-        self.optimizer = optimizer_of(recipe, network)
+        network = network_of(recipe, run.parent, trunks)
+        self.network: Network = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.lessons = Lessons(recipe, network.trunk.width, packs, run.parent).to(DEVICE)
+        self.optimizer = optimizer_of(recipe, nn.ModuleList([network, self.lessons]))
         self.average: Optional[AveragedModel] = None
         if recipe.average_decay:
             step = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
@@ -103,23 +100,21 @@ class _Training:
         )
         self.network.train()
         losses, saved = [], time.monotonic()
-        for pixels, labels in bar:
+        for batch in bar:
             done = (self.epoch + self.step / steps) / self.recipe.epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = _learning_rate(self.recipe, done)
-            losses.append(self._learn(pixels.to(DEVICE, non_blocking=True), labels.to(DEVICE)))
+            losses.append(self._learn(*(part.to(DEVICE, non_blocking=True) for part in batch)))
             self.step += 1
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
         return float(torch.stack(losses).mean()) if losses else math.nan
 
-    def _learn(self, pixels: Tensor, labels: Tensor) -> Tensor:
+    def _learn(self, pixels: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
         with torch.autocast(DEVICE.type, torch.bfloat16):
-            logits = self.network(pixels).float()
-            with torch.no_grad():
-                hints = [t(pixels).float() for t in self.teachers]
-        loss = _loss(logits, labels, torch.stack(hints).mean(0) if hints else None, self.recipe)
+            logits, embedding = self.network.answer(pixels)
+        loss = self.lessons(logits.float(), embedding.float(), labels, numbers)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
@@ -154,7 +149,7 @@ class _Training:
 
     def _modules(self) -> dict[str, nn.Module]:
         average = {} if self.average is None else {"average": self.average}
-        return {"network": self.network, **average}
+        return {"network": self.network, "lessons": self.lessons, **average}
 
     def finish(self) -> None:
         """Write the weights: the run is complete."""
@@ -170,17 +165,3 @@ def _learning_rate(recipe: Recipe, done: float) -> float:
         return recipe.learning_rate * (done + 1e-3) / recipe.warmup
     turn = math.pi * (done - recipe.warmup) / (1 - recipe.warmup)
     return recipe.learning_rate * 0.5 * (1 + math.cos(turn))
-
-
-def _loss(logits: Tensor, labels: Tensor, hints: Optional[Tensor], recipe: Recipe) -> Tensor:
-    """Log-softmax and NLL on labels, mixed with distillation (Hinton et al. 2015)."""
-    hard = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if hints is None:
-        return hard
-    t, share = recipe.distill_temperature, recipe.distill_weight
-    soft = functional.kl_div(
-        functional.log_softmax(logits / t, 1),
-        functional.softmax(hints / t, 1),
-        reduction="batchmean",
-    )
-    return (1 - share) * hard + share * t * t * soft

@@ -7,11 +7,16 @@ from typing import Any, Callable
 
 from gender_edge.errors import DataError
 
-from .network import LUMINANCE_BGR, Network, Normalise
+from .face_resnet import FaceResNet, load_face_recognition
+from .network import LUMINANCE_BGR, Network, Normalise, Trunk
 from .slim import Slim
 from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
 
-ARCHITECTURES: dict[str, Callable[..., VGG | Slim]] = {"vgg": VGG, "slim": Slim}
+ARCHITECTURES: dict[str, Callable[..., Trunk]] = {
+    "vgg": VGG,
+    "slim": Slim,
+    "face_resnet": FaceResNet,
+}
 
 
 def build(architecture: str, arguments: Mapping[str, Any], grayscale: bool) -> Network:
@@ -27,9 +32,11 @@ __all__ = [
     "LUMINANCE_BGR",
     "VGG",
     "VGG_WIDTHS",
+    "FaceResNet",
     "Network",
     "Slim",
     "build",
+    "load_face_recognition",
     "load_imagenet",
     "load_trunk",
 ]

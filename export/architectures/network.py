@@ -30,13 +30,48 @@ class Normalise(nn.Module):
         return (x - self.mean) * self.scale
 
 
+class Trunk(nn.Module):
+    """Convolutions that make an embedding of a face, and one dense layer behind them.
+
+    Attributes:
+        mean, scale: (x - mean) * scale of BGR values from 0 to 255 is what the convolutions expect.
+        width: length of the embedding.
+    """
+
+    mean: tuple[float, float, float]
+    scale: float
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.width = width
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, 2)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Float (N, C, H, W) to an embedding, float (N, width)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (N, C, H, W) to logits (N, 2)."""
+        return self.classify(self.embed(x))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Float (N, width) to logits (N, 2)."""
+        return self.head(self.dropout(embedding))
+
+
 class Network(nn.Module):
     """Normalisation and trunk: what is trained, exported and quantised."""
 
-    def __init__(self, normalise: Normalise, trunk: nn.Module) -> None:
+    def __init__(self, normalise: Normalise, trunk: Trunk) -> None:
         super().__init__()
         self.normalise, self.trunk = normalise, trunk
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) BGR to logits (N, 2)."""
-        return self.trunk(self.normalise(pixels))
+        return self.answer(pixels)[0]
+
+    def answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, H, W, 3) BGR to logits (N, 2) and the embedding behind them (N, width)."""
+        embedding = self.trunk.embed(self.normalise(pixels))
+        return self.trunk.classify(embedding), embedding

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .network import Trunk
+
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     return [
@@ -19,7 +21,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     ]
 
 
-class Slim(nn.Module):
+class Slim(Trunk):
     """A stem of stride 2, then blocks of convolutions with a 2x2 max pool between blocks.
 
     Args:
@@ -38,7 +40,7 @@ class Slim(nn.Module):
         in_channels: int = 3,
         dropout: float = 0.2,
     ) -> None:
-        super().__init__()
+        super().__init__(widths[-1][-1], dropout)
         layers = _convolution(in_channels, stem, stride=2)
         channels = stem
         for number, block in enumerate(widths):
@@ -48,9 +50,7 @@ class Slim(nn.Module):
                 layers += _convolution(channels, width)
                 channels = width
         self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(channels, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Float (N, C, H, W) to logits (N, 2)."""
-        return self.head(self.dropout(self.features(x).mean((2, 3))))
+    def embed(self, x: Tensor) -> Tensor:
+        """The last maps' means."""
+        return self.features(x).mean((2, 3))

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .network import Trunk
+
 _BLOCKS = {  # convolutions in each of the five blocks
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
@@ -26,7 +28,7 @@ VGG_WIDTHS = {
 }
 
 
-class VGG(nn.Module):
+class VGG(Trunk):
     """3x3 convolutions in blocks, each closed by a 2x2 max pool; mean over space; one dense layer.
 
     Args:
@@ -40,8 +42,9 @@ class VGG(nn.Module):
     def __init__(
         self, widths: Sequence[Sequence[int]] | str, in_channels: int = 3, dropout: float = 0.2
     ) -> None:
-        super().__init__()
-        self.widths = VGG_WIDTHS[widths] if isinstance(widths, str) else [list(b) for b in widths]
+        blocks = VGG_WIDTHS[widths] if isinstance(widths, str) else [list(b) for b in widths]
+        super().__init__(blocks[-1][-1], dropout)
+        self.widths = blocks
         layers: list[nn.Module] = []
         channels = in_channels
         for block in self.widths:
@@ -50,12 +53,10 @@ class VGG(nn.Module):
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(channels, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Float (N, C, H, W) to logits (N, 2)."""
-        return self.head(self.dropout(self.features(x).mean((2, 3))))
+    def embed(self, x: Tensor) -> Tensor:
+        """The last maps' means."""
+        return self.features(x).mean((2, 3))
 
 
 def load_trunk(network: VGG, file: str) -> None:

@@ -15,6 +15,7 @@ from export import train as training
 from export.__main__ import main
 from export.build import Places, annotated, build, train_step
 from export.data import Pack
+from export.lessons import Lessons
 from export.runs import finished
 from export.train import train
 from gender_edge import Classifier, DataError
@@ -113,16 +114,16 @@ def test_an_interrupted_training_goes_on(
     wanted = replace(recipe.load(str(recipe_file)), average_decay=0.8)
     packs = [Pack(places.runs / "data" / "faces-train")]
     seen: list[int] = []
-    loss = training._loss
+    loss = Lessons.forward
 
-    def counting(logits: Any, labels: Any, *rest: Any) -> Any:
+    def counting(self: Lessons, *batch: Any) -> Any:
         if len(seen) == stop_after:
             raise InterruptionError
-        seen.append(len(labels))
-        return loss(logits, labels, *rest)
+        seen.append(len(batch[0]))
+        return loss(self, *batch)
 
     monkeypatch.setattr(training, "SAVE_EVERY", -1)
-    monkeypatch.setattr(training, "_loss", counting)
+    monkeypatch.setattr(Lessons, "forward", counting)
     epoch = int(wanted.train[0].weight) * len(packs[0]) // wanted.batch_size
     stop_after = round(epochs * epoch)
     with pytest.raises(InterruptionError):

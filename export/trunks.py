@@ -1,0 +1,45 @@
+"""Published weights that networks start from, in the files that carry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from torch import nn
+
+from gender_edge.errors import DataError
+
+from .architectures import VGG, FaceResNet, load_face_recognition, load_trunk
+
+
+@dataclass(frozen=True)
+class Trunks:
+    """Where the files lie; None for what is not at hand.
+
+    Attributes:
+        vgg16: safetensors of VGG16's convolutions; they also serve to estimate ages.
+        face: weights manifest of the face recognition network.
+    """
+
+    vgg16: Optional[Path] = None
+    face: Optional[Path] = None
+
+    def load(self, network: nn.Module) -> None:
+        """Fill a network's convolutions from the file for its architecture.
+
+        Raises:
+            DataError: there is none, or it does not fit.
+        """
+        if isinstance(network, VGG):
+            load_trunk(network, str(_there(self.vgg16, "--init FILE")))
+        elif isinstance(network, FaceResNet):
+            load_face_recognition(network, _there(self.face, "--face-init FILE"))
+        else:
+            raise DataError(f"init='trunk': there is none for {type(network).__name__}")
+
+
+def _there(file: Optional[Path], option: str) -> Path:
+    if file is None or not file.is_file():
+        raise DataError(f"init='trunk': no such file ({file}); name it with {option}")
+    return file
