@@ -23,6 +23,7 @@ from typing import Any, Callable
 import numpy as np
 
 from benchmarks import gpu_overhead, machine, run
+from benchmarks.processes import ROOT
 from gender_edge import Classifier, build_engine, engines, evaluation, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.labelled import read_labelled
@@ -141,7 +142,7 @@ def _pytorch(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[st
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH"):
             environment.pop(name, None)
     done = subprocess.run(
-        command, cwd=run.ROOT, capture_output=True, text=True, check=False, env=environment
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
     )
     (arguments.out / "torch-reference.txt").write_text(done.stdout + done.stderr)
     if done.returncode:
@@ -165,7 +166,7 @@ def _tests(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
     if importlib.util.find_spec("pytest") is None:
         return {"error": "pytest is not here"}
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short"]
-    done = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     (arguments.out / "gpu-tests.txt").write_text(done.stdout + done.stderr)
     return {"status": done.returncode, "last": done.stdout.strip().splitlines()[-1:]}
 

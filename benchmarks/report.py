@@ -1,13 +1,22 @@
-"""A benchmark result as a table, as Markdown, as a plot, and in the README between its marks."""
+"""A benchmark result as a table for people, as Markdown, as CSV, and in the README."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import csv
+import io
 import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+if __package__ in (None, ""):  # run as a file: make the folder above importable
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import figures
+from benchmarks.scenarios import CLOCKS
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 HEAD = (
@@ -22,35 +31,74 @@ HEAD = (
     "M param.",
     "MMACs",
     "file MB",
+    "of roofline, %",
     "accuracy, %",
 )
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row a variant and batch size, as text in the order of `HEAD`."""
+    """A row a subject and batch size, as text in the order of `HEAD`."""
     table = []
     for variant in result["variants"]:
-        if "error" in variant:
-            cells = ["-"] * (len(HEAD) - 3)
-            table.append((variant["name"], variant["engine"], *cells, variant["error"]))
-            continue
-        accuracy = variant["accuracy"]
-        for row in variant["batches"]:
+        for row in variant.get("batches", ()):
             table.append(
                 (
                     variant["name"],
                     variant["engine"],
                     str(row["batch"]),
-                    *(f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")),
+                    f"{row['p50_ms']:.2f} ±{_half(row, 'p50_ms'):.2f}",
+                    *(f"{row[key]:.2f}" for key in ("p90_ms", "p99_ms")),
                     f"{row['faces_per_s']:.0f}",
                     f"{row['resident_mb']['peak']:.0f}",
-                    f"{variant['parameters'] / 1e6:.2f}",
-                    f"{variant['macs'] / 1e6:.0f}",
-                    f"{variant['bytes'] / 1e6:.2f}",
-                    _share(accuracy) + ("" if accuracy["measured"] else " (recorded)"),
+                    _scaled(variant.get("parameters"), 1e6, 2),
+                    _scaled(variant.get("macs"), 1e6, 0),
+                    _scaled(variant.get("bytes"), 1e6, 2),
+                    _scaled(row["roofline"], 0.01, 0),
+                    _accuracy(variant),
                 )
             )
+        if "error" in variant:
+            cells = ["-"] * (len(HEAD) - 3)
+            table.append((variant["name"], variant["engine"], *cells, variant["error"]))
     return table
+
+
+def _half(row: dict[str, Any], key: str) -> float:
+    low, high = row["interval"][key]
+    return float(high - low) / 2
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def _accuracy(variant: dict[str, Any]) -> str:
+    accuracy = variant.get("accuracy", {"value": None})
+    if accuracy["value"] is None:
+        return "not measured"
+    return _share(accuracy) + ("" if accuracy["measured"] else " (recorded)")
+
+
+def camera_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """How many cameras each subject serves; the first row is the head, none if none was asked."""
+    table = []
+    for variant in result["variants"]:
+        if stream := variant.get("cameras"):
+            load = f"{stream['fps']:g} fps, {stream['faces']} faces, {stream['deadline_ms']:.0f} ms"
+            table.append((variant["name"], variant["engine"], load, str(stream["cameras"])))
+    head = ("variant", "engine", "each frame within, at the 99th percentile", "cameras")
+    return [head, *table] if table else []
+
+
+def energy_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Energy of the whole machine for a face, where it is counted; the first row is the head."""
+    table = [
+        (variant["name"], variant["engine"], str(row["batch"]), f"{row['mj_per_face']:.2f}")
+        for variant in result["variants"]
+        for row in variant.get("batches", ())
+        if row.get("mj_per_face")
+    ]
+    return [("variant", "engine", "batch", "mJ a face"), *table] if table else []
 
 
 def _share(figure: dict[str, Any]) -> str:
@@ -73,27 +121,58 @@ def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     return table
 
 
+def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:
+    """All tables that the result has, each with its head as the first row."""
+    for table in (
+        [HEAD, *rows(result)],
+        set_rows(result),
+        camera_rows(result),
+        energy_rows(result),
+    ):
+        if table:
+            yield table
+
+
 def text(result: dict[str, Any]) -> str:
     """Aligned tables for a terminal."""
-    parts = ["\n".join(_aligned([HEAD, *rows(result)]))]
-    if sets := set_rows(result):
-        parts.append("\n".join(_aligned(sets)))
+    parts = ["\n".join(aligned(table)) for table in tables(result)]
     return "\n\n".join([*parts, caption(result)])
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+def aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines of equally wide columns, the first of them flush left."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    aligned = []
+    rows = []
     for line in lines:
         cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))]
-        aligned.append("  ".join(cells).rstrip())
-    return aligned
+        rows.append("  ".join(cells).rstrip())
+    return rows
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The same tables in Markdown."""
-    tables = [table for table in ([HEAD, *rows(result)], set_rows(result)) if table]
-    return "\n\n".join(["\n".join(_piped(table)) for table in tables] + [caption(result)]) + "\n"
+    piped = ["\n".join(_piped(table)) for table in tables(result)]
+    return "\n\n".join([*piped, caption(result)]) + "\n"
+
+
+def csv_text(result: dict[str, Any]) -> str:
+    """A line a subject and batch size, figures unrounded, for a spreadsheet."""
+    flat = [
+        {
+            **{k: variant.get(k) for k in ("name", "engine", "kind", "precision", "input_size")},
+            **{k: variant.get(k) for k in ("parameters", "macs", "bytes", "error")},
+            "accuracy": variant.get("accuracy", {}).get("value"),
+            **{k: v for k, v in row.items() if not isinstance(v, dict)},
+            "peak_mb": (row.get("resident_mb") or {}).get("peak"),
+        }
+        for variant in result["variants"]
+        for row in variant.get("batches") or [{}]
+    ]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for line in flat for key in line)))
+    writer.writeheader()
+    writer.writerows(flat)
+    return file.getvalue()
 
 
 def _piped(table: list[tuple[str, ...]]) -> list[str]:
@@ -103,95 +182,19 @@ def _piped(table: list[tuple[str, ...]]) -> list[str]:
 
 def caption(result: dict[str, Any]) -> str:
     """What was measured, on what, and how."""
-    machine = result["machine"]
+    machine, settings = result["machine"], result["settings"]
     packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
-    threads = result["threads"] or "all"
+    peaks = machine["peaks"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
-        f"{machine['system']}, Python {machine['python']}, {packages}; threads: {threads}. "
-        "The clock runs from uint8 crops in memory to predictions; peak MB is the resident set of "
-        "a process of its own. "
-        f"{result['accuracy_note']} Made by `{result['command']}`."
+        f"{machine['system']}, Python {machine['python']}, {packages}; "
+        f"threads: {result['threads'] or 'all'}. The clock: {CLOCKS[settings['clock']]}. "
+        f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
+        "fastest and the slowest round; peak MB is the resident set of a process of its own. "
+        f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of an FP32 GEMM and {peaks['copy_gb_s']:.0f} "
+        f"GB/s of a copy, measured at the start. {result['accuracy_note']} "
+        f"Made by `{result['command']}`."
     )
-
-
-def need_matplotlib() -> None:
-    """Stop at once, and not after minutes of measuring, where it is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise SystemExit(
-            "a plot needs matplotlib, which the runtime does not install: pip install "
-            "'gender_edge[bench]'"
-        )
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Balanced accuracy against latency at the smallest batch, with the Pareto front.
-
-    Raises:
-        SystemExit: matplotlib is not installed.
-    """
-    need_matplotlib()
-    from matplotlib.figure import Figure
-
-    shown = [v for v in result["variants"] if v.get("accuracy", {}).get("value") is not None]
-    if not shown:
-        raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
-    engines = sorted({v["engine"] for v in shown})
-    figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
-    panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
-    for axis, engine in zip(panels, engines):
-        _panel(axis, [v for v in shown if v["engine"] == engine])
-        axis.set_title(f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {engine}")
-    batch = min(row["batch"] for v in shown for row in v["batches"])
-    figure.supxlabel(f"latency of a batch of {batch}, ms (p50, log scale); area: file size")
-    panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
-    figure.savefig(path, dpi=130)
-
-
-def _panel(axis: Any, variants: list[dict[str, Any]]) -> None:
-    """One engine's variants, and the front that no other of them beats."""
-    from matplotlib.ticker import FuncFormatter
-
-    variants = sorted(variants, key=lambda v: v["batches"][0]["p50_ms"])
-    points = [(v["batches"][0]["p50_ms"], 100 * v["accuracy"]["value"]) for v in variants]
-    front = pareto(points)
-    axis.plot(*zip(*front), color="#2b6cb0", lw=1.5, alpha=0.6, zorder=1)
-    middle = sorted(point[1] for point in points)[len(points) // 2]
-    above = [point[1] >= middle for point in points]
-    for number, (variant, point) in enumerate(zip(variants, points)):
-        color = "#2b6cb0" if point in front else "#a0aec0"
-        low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
-        bar = [[point[1] - low], [high - point[1]]]
-        axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
-        megabytes = variant["bytes"] / 1e6
-        axis.scatter(*point, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
-        # Names stand above or below, and away from the next point on the same side.
-        up, rank = above[number], above[:number].count(above[number])
-        axis.annotate(
-            f"{variant['name']}\n{megabytes:.1f} MB",
-            point,
-            textcoords="offset points",
-            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5)),
-            ha="right" if rank < above.count(up) / 2 else "left",
-            va="bottom" if up else "top",
-            fontsize=8,
-        )
-    axis.set_xscale("log")
-    axis.margins(0.2, 0.15)
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.tick_params(axis="x", which="minor", labelsize=7)
-    axis.grid(alpha=0.25, which="both")
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both latency and accuracy, fastest first."""
-    front: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front
 
 
 def update_readme(readme: Path, result: dict[str, Any]) -> None:
@@ -214,7 +217,7 @@ def main() -> int:
     if arguments.readme:
         update_readme(arguments.readme, result)
     if arguments.plot:
-        plot(result, arguments.plot)
+        figures.save_front(result, arguments.plot)
     print(text(result))
     return 0
 

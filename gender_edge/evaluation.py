@@ -117,6 +117,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
         "male_right": proportion(right[~truth]),
         "auc": area_under_curve(female, truth),
         "ece": calibration_error(confidence, right),
+        "reliability": reliability(confidence, right),
         "coverage": float(decided.mean()),
         "accuracy_decided": proportion(right[decided]),
         "risk_coverage": risk_coverage(confidence, right),
@@ -165,12 +166,21 @@ def area_under_curve(score: np.ndarray, truth: np.ndarray) -> Optional[float]:
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error in equal-width bins of confidence (Naeini et al. 2015)."""
+    bins = reliability(confidence, right)
+    return float(sum(abs(b["confidence"] - b["right"]) * b["share"] for b in bins))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
+    """Mean confidence, share right and share of all faces in each equal-width bin that has any."""
     bins = np.minimum(((confidence - 0.5) * 2 * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [
-        abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+    return [
+        {
+            "confidence": float(confidence[bins == b].mean()),
+            "right": float(right[bins == b].mean()),
+            "share": float((bins == b).mean()),
+        }
         for b in np.unique(bins)
     ]
-    return float(np.sum(gaps))
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:

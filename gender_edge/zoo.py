@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,15 +35,19 @@ class Entry:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Mean over the test sets of the recorded balanced accuracy: value, low, high, 0 to 1.
+        """Mean over the test sets of the recorded balanced accuracy: value, low, high, 0 to 1."""
+        return mean_accuracy([s["balanced_accuracy"] for s in self.evaluation["sets"].values()])
 
-        The sets are independent, so the half-widths of their intervals add in quadrature.
-        """
-        sets = [s["balanced_accuracy"] for s in self.evaluation["sets"].values()]
-        value = sum(s["value"] for s in sets) / len(sets)
-        down = sum((s["value"] - s["low"]) ** 2 for s in sets) ** 0.5 / len(sets)
-        up = sum((s["high"] - s["value"]) ** 2 for s in sets) ** 0.5 / len(sets)
-        return {"value": value, "low": value - down, "high": value + up}
+
+def mean_accuracy(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of several sets' figures with intervals: value, low, high.
+
+    The sets are independent, so the half-widths of their intervals add in quadrature.
+    """
+    value = sum(s["value"] for s in sets) / len(sets)
+    down = sum((s["value"] - s["low"]) ** 2 for s in sets) ** 0.5 / len(sets)
+    up = sum((s["high"] - s["value"]) ** 2 for s in sets) ** 0.5 / len(sets)
+    return {"value": value, "low": value - down, "high": value + up}
 
 
 def folder() -> Path:

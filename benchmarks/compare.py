@@ -1,0 +1,132 @@
+"""What got better or worse between two results: `python benchmarks/compare.py A.json B.json`.
+
+Bytes, parameters, multiply-accumulates and accuracy are counted: any change beyond the threshold
+is one. Times differ only if their intervals over the rounds do not touch. Exits with 1 if
+anything got worse by more than its threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file: make the folder above importable
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.report import aligned
+
+COUNTED = {"bytes": 0.01, "parameters": 0.0, "macs": 0.0}  # how much more of it is allowed
+POINTS = 0.3  # of balanced accuracy, in per cent: how much less is allowed
+TIMED = {"p50_ms": -1, "p99_ms": -1, "faces_per_s": 1}  # whether more is worse or better
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one subject in both results.
+
+    Attributes:
+        verdict: "worse", "better", "equal" (or within noise), or "gone".
+    """
+
+    subject: str
+    figure: str
+    before: float | None
+    after: float | None
+    verdict: str
+
+
+def compare(before: dict[str, Any], after: dict[str, Any], timing: float) -> list[Change]:
+    """Every figure that both results have, and subjects that are gone.
+
+    Args:
+        timing: how much slower a row may be, as a share, before that counts as worse.
+    """
+    old, new = ({(v["name"], v["engine"]): v for v in r["variants"]} for r in (before, after))
+    changes = []
+    for key, left in old.items():
+        subject, right = " on ".join(key), new.get(key)
+        if right is None or ("error" in right and "error" not in left):
+            changes.append(Change(subject, "", None, None, "gone"))
+            continue
+        changes += _counted(subject, left, right)
+        changes += _timed(subject, left, right, timing)
+    return changes
+
+
+def _counted(subject: str, left: dict[str, Any], right: dict[str, Any]) -> Iterator[Change]:
+    for figure, allowed in COUNTED.items():
+        a, b = left.get(figure), right.get(figure)
+        if a and b:
+            worse, better = b > a * (1 + allowed), b < a * (1 - allowed)
+            yield Change(subject, figure, a, b, _verdict(worse, better))
+    old, new = ((v.get("accuracy") or {}).get("sets", {}) for v in (left, right))
+    for name in (name for name in old if name in new):
+        a, b = 100 * old[name]["value"], 100 * new[name]["value"]
+        yield Change(subject, f"{name}, %", a, b, _verdict(b < a - POINTS, b > a + POINTS))
+
+
+def _timed(
+    subject: str, left: dict[str, Any], right: dict[str, Any], timing: float
+) -> Iterator[Change]:
+    rows = {row["batch"]: row for row in right.get("batches", ())}
+    for row in left.get("batches", ()):
+        if row["batch"] not in rows:
+            continue
+        other = rows[row["batch"]]
+        for figure, sign in TIMED.items():
+            a, b = row[figure], other[figure]
+            (low, high), (other_low, other_high) = (r["interval"][figure] for r in (row, other))
+            apart = other_low > high or other_high < low
+            gain = sign * (b - a) / a
+            verdict = _verdict(apart and gain < -timing, apart and gain > timing)
+            yield Change(subject, f"{figure}, batch {row['batch']}", a, b, verdict)
+
+
+def _verdict(worse: bool, better: bool) -> str:
+    return "worse" if worse else "better" if better else "equal"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what changed; returns 1 if anything got worse, 2 if a result cannot be read."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument(
+        "--timing", type=float, default=10, metavar="PERCENT", help="slower by this is worse"
+    )
+    parser.add_argument("--counted", action="store_true", help="leave times out, as CI does")
+    parser.add_argument("--all", action="store_true", help="print what stayed equal too")
+    arguments = parser.parse_args(argv)
+    results = []
+    for path in (arguments.before, arguments.after):
+        try:
+            results.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            print(f"compare: {path}: {error}", file=sys.stderr)
+            return 2
+    share = float("inf") if arguments.counted else arguments.timing / 100
+    changes = compare(results[0], results[1], share)
+    listed = [c for c in changes if arguments.all or c.verdict != "equal"]
+    if listed:
+        print(
+            "\n".join(aligned([("subject", "figure", "before", "after", ""), *map(_row, listed)]))
+        )
+    counts = {v: sum(c.verdict == v for c in changes) for v in ("worse", "gone", "better", "equal")}
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return int(counts["worse"] + counts["gone"] > 0)
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    figures = ("-" if f is None else f"{f:.6g}" for f in (change.before, change.after))
+    return (change.subject, change.figure, *figures, change.verdict)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,173 @@
+"""Plots of a benchmark result: what a millisecond, a megabyte of memory or of file buys."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
+AXES: dict[
+    str, tuple[str, Callable[[dict[str, Any]], float]]
+] = {  # what a plot's x stands for: its label, and its value of a subject
+    "latency": ("latency of the smallest batch, ms (p50)", lambda v: v["batches"][0]["p50_ms"]),
+    "memory": ("resident memory at its peak, MB", lambda v: v["batches"][0]["resident_mb"]["peak"]),
+    "size": ("file, MB", lambda v: v["bytes"] / 1e6),
+}
+
+
+def need_matplotlib() -> None:
+    """Stop at once, and not after minutes of measuring, where it is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit(
+            "a plot needs matplotlib, which the runtime does not install: pip install "
+            "'gender_edge[bench]'"
+        )
+
+
+def shown(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The subjects that have both speed and accuracy."""
+    return [
+        v
+        for v in result["variants"]
+        if v.get("batches") and v.get("accuracy", {}).get("value") is not None
+    ]
+
+
+def save_front(result: dict[str, Any], path: Path) -> None:
+    """Balanced accuracy against latency, a panel an engine, as a file.
+
+    Raises:
+        SystemExit: matplotlib is not installed, or there is nothing to plot.
+    """
+    need_matplotlib()
+    variants = shown(result)
+    if not variants:
+        raise SystemExit("--plot: no variant has both a latency and an accuracy; give --data")
+    figure = front(result, "latency", sorted({v["engine"] for v in variants}))
+    figure.savefig(path, dpi=130)
+
+
+def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
+    """A figure of balanced accuracy against latency, memory or size, with the Pareto front."""
+    from matplotlib.figure import Figure
+
+    label, value = AXES[axis]
+    figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
+    machine = result["machine"]
+    for panel, engine in zip(panels, engines):
+        own = [v for v in shown(result) if v["engine"] == engine]
+        _panel(panel, [(value(v), v) for v in own])
+        panel.set_title(f"{machine['cpu']}, {machine['cores']} cores, {engine}")
+    figure.supxlabel(f"{label}, log scale" + ("" if axis == "size" else "; area: file size"))
+    panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
+    return figure
+
+
+def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]]) -> None:
+    """One engine's subjects, and the front that no other of them beats."""
+    from matplotlib.ticker import FuncFormatter
+
+    placed = sorted(placed, key=lambda pair: pair[0])
+    points = [(x, 100 * v["accuracy"]["value"]) for x, v in placed]
+    best = pareto(points)
+    axis.plot(*zip(*best), color=OURS, lw=1.5, alpha=0.6, zorder=1)
+    middle = sorted(point[1] for point in points)[len(points) // 2]
+    above = [point[1] >= middle for point in points]
+    for number, ((_, variant), point) in enumerate(zip(placed, points)):
+        color = PEER if variant.get("kind") == "peer" else OURS if point in best else BEATEN
+        low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
+        bar = [[point[1] - low], [high - point[1]]]
+        axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
+        megabytes = variant["bytes"] / 1e6
+        axis.scatter(*point, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
+        # Names stand above or below, and away from the next point on the same side.
+        up, rank = above[number], above[:number].count(above[number])
+        axis.annotate(
+            f"{variant['name']}\n{megabytes:.1f} MB",
+            point,
+            textcoords="offset points",
+            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5)),
+            ha="right" if rank < above.count(up) / 2 else "left",
+            va="bottom" if up else "top",
+            fontsize=8,
+        )
+    axis.set_xscale("log")
+    axis.margins(0.2, 0.15)
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.tick_params(axis="x", which="minor", labelsize=7)
+    _plain(axis)
+
+
+def _plain(axis: Any) -> None:
+    axis.grid(alpha=0.25, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both coordinates, the least first."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best
+
+
+def groups(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
+    """Accuracy of women and men in every group of one set: a panel a subject, a bar each.
+
+    Args:
+        judged: figures of `evaluation.report` by set, by subject.
+    """
+    from matplotlib.figure import Figure
+
+    own = {name: sets[dataset]["groups"] for name, sets in judged.items() if dataset in sets}
+    own = {name: rows for name, rows in own.items() if rows}
+    if not own:
+        return None
+    names = [row["group"] for row in max(own.values(), key=len)]
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(own), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, (name, rows) in zip(panels, own.items()):
+        for offset, side, color in ((-0.18, "female_right", "#97266d"), (0.18, "male_right", OURS)):
+            for row in rows:
+                share = row[side]
+                if share["value"] is None:
+                    continue
+                place = names.index(row["group"]) + offset
+                panel.barh(place, 100 * share["value"], 0.34, color=color, alpha=0.8)
+                panel.plot([100 * share["low"], 100 * share["high"]], [place] * 2, "k", lw=1)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_title(name, fontsize=9)
+        panel.set_xlim(50, 100)
+        _plain(panel)
+    panels[0].invert_yaxis()
+    figure.supxlabel(f"{dataset}: right, % (upper bar: labelled female; lower: male)", fontsize=9)
+    return figure
+
+
+def curves(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
+    """Risk against coverage, and how often an answer of a given confidence is right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    risk, reliable = figure.subplots(1, 2)
+    for name, sets in judged.items():
+        if dataset not in sets:
+            continue
+        points = sets[dataset]["risk_coverage"]
+        risk.plot([p["coverage"] for p in points], [100 * p["risk"] for p in points], label=name)
+        bins = sets[dataset].get("reliability", ())
+        reliable.plot(
+            [b["confidence"] for b in bins], [b["right"] for b in bins], marker=".", label=name
+        )
+    reliable.plot([0.5, 1], [0.5, 1], color=BEATEN, lw=1)
+    risk.set(xlabel="share answered, the most confident first", ylabel="wrong, %", title=dataset)
+    reliable.set(xlabel="confidence", ylabel="share right", title="calibration")
+    risk.legend(fontsize=8)
+    for axis in (risk, reliable):
+        _plain(axis)
+    return figure

@@ -1,0 +1,40 @@
+"""What a process holds: resident memory, and memory of an NVIDIA GPU where the driver tells."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def resident_mb() -> tuple[float, float]:
+    """Resident set now and at its peak, in MB.
+
+    Read from the process's own memory map: getrusage's ru_maxrss would start at the parent's
+    size, which Linux carries over fork and exec.
+    """
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux: the peak only, in bytes on macOS
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        return peak, peak
+    found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", text, re.MULTILINE))
+    return int(found["VmRSS"]) * 1024 / 1e6, int(found["VmHWM"]) * 1024 / 1e6
+
+
+def device_mb() -> float | None:
+    """Memory of GPUs held by this process, in MB; None where NVML (nvidia-ml-py) is not there."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no such package, library, driver or GPU: each says it in its own way
+        return None
+    held = 0
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            held += process.usedGpuMemory if process.pid == os.getpid() else 0
+    return held / 1e6

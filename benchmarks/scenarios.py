@@ -1,0 +1,136 @@
+"""How a subject is timed: single stream, offline, multi stream, as MLPerf Inference names them.
+
+Reddi et al. 2020, "MLPerf Inference Benchmark". What the clock includes is chosen by `CLOCKS`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Callable
+
+import cv2
+import numpy as np
+
+from . import scenes
+from .subjects import Subject
+
+CLOCKS = {
+    "network": "input in memory to answers",
+    "crop": "a frame with boxes and landmarks to answers: cropping, resizing, network",
+    "decode": "a JPEG file in memory, with boxes and landmarks, to answers",
+    "detect": "a JPEG file in memory to answers, YuNet included",
+}
+WARMUP_RUNS = 3
+FEWEST_RUNS = 5
+MOST_CAMERAS = 4096
+
+
+def work(subject: Subject, clock: str, batch: int, detector: str | None) -> Callable[[], Any]:
+    """A call that does once what the clock includes, on a batch of so many faces."""
+    if clock == "network":
+        ready = subject.blank(batch)
+        return lambda: subject.run(ready)
+    image = scenes.frame()
+    faces = scenes.faces(image, batch)
+    if clock == "crop":
+        return lambda: subject.run(subject.prepare(faces))
+    file = np.frombuffer(scenes.jpeg(image), np.uint8)
+    found = None
+    if clock == "detect":
+        if detector is None:
+            raise ValueError("--clock detect: name a YuNet ONNX file with --detector")
+        found = cv2.FaceDetectorYN.create(detector, "", (scenes.WIDTH, scenes.HEIGHT))
+
+    def whole() -> Any:
+        decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))
+        if found is not None:
+            found.detect(decoded)  # the drawn frame has no faces: what it finds is not used
+        return subject.run(subject.prepare([replace(face, image=decoded) for face in faces]))
+
+    return whole
+
+
+def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, float]:
+    """Latency percentiles in ms of a call repeated for some seconds, and faces a second.
+
+    With a batch of 1 that is MLPerf's single stream, with a large one offline.
+    """
+    for _ in range(WARMUP_RUNS):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < FEWEST_RUNS:
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    p50, p90, p99 = (float(v) for v in 1e3 * np.percentile(times, (50, 90, 99)))
+    faces_per_s = batch * len(times) / sum(times)
+    return {
+        "runs": len(times),
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "faces_per_s": faces_per_s,
+    }
+
+
+def cameras(
+    subject: Subject, clock: str, fps: float, faces: int, deadline_ms: float, seconds: float
+) -> dict[str, Any]:
+    """MLPerf's multi stream: how many cameras are served in time at the 99th percentile.
+
+    Each camera sends a frame of so many faces every 1/fps seconds, all at other moments; what has
+    arrived is answered together, up to 64 faces at once.
+    """
+    calls: dict[int, Callable[[], Any]] = {}
+
+    def serve(frames: int) -> None:
+        size = frames * faces
+        if size not in calls:
+            calls[size] = work(subject, clock, size, None)
+            calls[size]()
+        calls[size]()
+
+    at_once = max(1, 64 // faces)
+    held, missed = 0, None
+    trial = 1
+    while trial <= MOST_CAMERAS and missed != held + 1:
+        late = p99_of_queue(serve, trial, fps, at_once, seconds)
+        if late <= deadline_ms:
+            held = trial
+        else:
+            missed = trial
+        trial = 2 * trial if missed is None else (held + missed) // 2
+    return {"cameras": held, "fps": fps, "faces": faces, "deadline_ms": deadline_ms}
+
+
+def p99_of_queue(
+    serve: Callable[[int], None], streams: int, fps: float, at_once: int, seconds: float
+) -> float:
+    """The 99th percentile in ms from a frame's arrival to its answer, in real time.
+
+    Args:
+        serve: answers so many frames together.
+        streams: cameras, each with `fps` frames a second, evenly out of step.
+        at_once: most frames that are served together.
+    """
+    arrivals = np.arange(int(streams * fps * seconds)) / (streams * fps)
+    if not len(arrivals):
+        arrivals = np.zeros(1)
+    latencies = np.empty(len(arrivals))
+    done, start = 0, time.perf_counter()
+    while done < len(arrivals):
+        now = time.perf_counter() - start
+        waiting = int(np.searchsorted(arrivals, now, "right")) - done
+        if waiting <= 0:
+            time.sleep(max(0.0, arrivals[done] - now))
+            continue
+        count = min(waiting, at_once)
+        serve(count)
+        latencies[done : done + count] = time.perf_counter() - start - arrivals[done : done + count]
+        done += count
+        if done > 20 and latencies[done - 1] > 10 * seconds:  # it will never catch up
+            latencies = latencies[:done]
+            break
+    return float(1e3 * np.percentile(latencies, 99))
