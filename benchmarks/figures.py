@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
-AXES: dict[
-    str, tuple[str, Callable[[dict[str, Any]], float]]
-] = {  # what a plot's x stands for: its label, and its value of a subject
-    "latency": ("latency of the smallest batch, ms (p50)", lambda v: v["batches"][0]["p50_ms"]),
-    "memory": ("resident memory at its peak, MB", lambda v: v["batches"][0]["resident_mb"]["peak"]),
-    "size": ("file, MB", lambda v: v["bytes"] / 1e6),
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a plot's x stands for: its label and scale, and its value of a subject."""
+
+    label: str
+    scale: str
+    value: Callable[[dict[str, Any]], float]
+
+
+AXES = {
+    "latency": Axis(
+        "latency of the smallest batch, ms (p50, log scale)",
+        "log",
+        lambda v: v["batches"][0]["p50_ms"],
+    ),
+    "memory": Axis(
+        "resident memory at its peak, MB",
+        "linear",
+        lambda v: v["batches"][0]["resident_mb"]["peak"],
+    ),
+    "size": Axis("file, MB (log scale)", "log", lambda v: v["bytes"] / 1e6),
 }
 
 
@@ -53,20 +71,20 @@ def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
     """A figure of balanced accuracy against latency, memory or size, with the Pareto front."""
     from matplotlib.figure import Figure
 
-    label, value = AXES[axis]
+    along = AXES[axis]
     figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
     panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
     machine = result["machine"]
     for panel, engine in zip(panels, engines):
         own = [v for v in shown(result) if v["engine"] == engine]
-        _panel(panel, [(value(v), v) for v in own])
+        _panel(panel, [(along.value(v), v) for v in own], along.scale)
         panel.set_title(f"{machine['cpu']}, {machine['cores']} cores, {engine}")
-    figure.supxlabel(f"{label}, log scale" + ("" if axis == "size" else "; area: file size"))
+    figure.supxlabel(along.label + ("" if axis == "size" else "; area: file size"))
     panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
     return figure
 
 
-def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]]) -> None:
+def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) -> None:
     """One engine's subjects, and the front that no other of them beats."""
     from matplotlib.ticker import FuncFormatter
 
@@ -94,10 +112,11 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]]) -> None:
             va="bottom" if up else "top",
             fontsize=8,
         )
-    axis.set_xscale("log")
+    axis.set_xscale(scale)
     axis.margins(0.2, 0.15)
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:g}"))
+    if scale == "log":
+        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.tick_params(axis="x", which="minor", labelsize=7)
     _plain(axis)
 

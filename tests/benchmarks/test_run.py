@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import machine, measure, report
+from benchmarks import figures, machine, memory, report
+from benchmarks import run as benchmark
 from benchmarks.run import main
 from gender_edge import zoo
+
+FORMATS = {"json": "a.json", "markdown": "a.md", "csv": "a.csv", "plot": "a.png", "html": "a.html"}
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    argv = [zoo.default(), zoo.names()[-1], "--batches", "1,3", "--seconds", "0.1"]
-    argv += [
-        f"--{kind}={folder / name}"
-        for kind, name in (("json", "a.json"), ("markdown", "a.md"), ("plot", "a.png"))
-    ]
+    argv = [zoo.default(), zoo.names()[-1], "--batches", "1,3", "--seconds", "0.1", "--rounds", "2"]
+    argv += ["--cameras", "30x2", *(f"--{kind}={folder / name}" for kind, name in FORMATS.items())]
     assert main(argv) == 0
     return folder
 
@@ -32,15 +34,20 @@ def result(outputs: Path) -> dict[str, Any]:
 
 def test_figures_are_there_and_make_sense(result: dict[str, Any]) -> None:
     assert result["machine"]["cores"] >= 1
+    assert all(value > 0 for value in result["machine"]["peaks"].values())
     for variant in result["variants"]:
         assert [row["batch"] for row in variant["batches"]] == [1, 3]
         for row in variant["batches"]:
             assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
-            assert row["faces_per_s"] > 0 and row["runs"] >= 5
-            memory = row["resident_mb"]
-            assert 10 < memory["import"] < memory["load"] <= memory["peak"]
-        assert variant["bytes"] == zoo.entry(variant["name"]).bytes
+            assert row["faces_per_s"] > 0 and row["runs"] >= 10
+            low, high = row["interval"]["p50_ms"]
+            assert low <= row["p50_ms"] <= high
+            memory_mb = row["resident_mb"]
+            assert 10 < memory_mb["import"] < memory_mb["load"] <= memory_mb["peak"]
+            assert row["roofline"] > 0
+        assert variant["cameras"]["cameras"] >= 0 and variant["cameras"]["faces"] == 2
         recorded = zoo.entry(variant["name"])
+        assert variant["bytes"] == recorded.bytes
         accuracy = variant["accuracy"]
         assert not accuracy["measured"] and accuracy["value"] == recorded.accuracy["value"]
         assert accuracy["low"] < accuracy["value"] < accuracy["high"]
@@ -52,6 +59,29 @@ def test_tables_and_plot(outputs: Path, result: dict[str, Any]) -> None:
     assert markdown.count("\n| ") >= 4 and "(recorded)" in markdown
     assert (outputs / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert zoo.default() in report.text(result)
+    with (outputs / "a.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["name"], line["batch"]) for line in lines] == [
+        (v["name"], str(row["batch"])) for v in result["variants"] for row in v["batches"]
+    ]
+
+
+def test_page_needs_nothing_else(outputs: Path) -> None:
+    """Every tag is closed, every plot is in it, nothing is fetched."""
+    page = (outputs / "a.html").read_text()
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: Any) -> None:
+            seen.append((tag, dict(attributes)))
+
+    Reader().feed(page)
+    tags = [tag for tag, _ in seen]
+    assert tags.count("svg") >= 3 and page.count("<svg") == page.count("</svg>")
+    assert page.count("<table>") == page.count("</table>") >= 2
+    assert not {"script", "link", "img"} & set(tags)
+    names = [attributes["id"] for _, attributes in seen if "id" in attributes]
+    assert len(names) == len(set(names))
 
 
 def test_every_device_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,26 +104,56 @@ def test_last_line_is_json(
         cv2.imwrite(str(tmp_path / label / "a.png"), face)
     path = str(zoo.entry(zoo.default()).path)
     argv = [path, "no_such_model", "--batches=1", "--seconds=0.05", f"--data={tmp_path}"]
-    assert main(argv) == 1
+    assert main([*argv, "--one-by-one", "--clock=decode"]) == 1
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
     good, bad = found["variants"]
-    assert good["accuracy"]["measured"] and good["accuracy"]["n"] == 2
+    assert good["accuracy"]["measured"] and good["accuracy"]["value"] == 0.5
+    assert good["accuracy"]["sets"][tmp_path.name]["n"] == 2
     assert "no shipped model 'no_such_model'" in bad["error"]
     assert "(recorded)" not in out
+
+
+def test_an_interrupted_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured before the interruption is kept and not measured again."""
+    out = tmp_path / "a.json"
+    argv = [zoo.default(), "--batches=1", "--seconds=0.1", "--rounds=3", f"--json={out}"]
+    measured, stop = [], [2]
+    proper = benchmark._round
+
+    def counting(row: Any, process: Any, arguments: Any, number: int) -> None:
+        if len(measured) == stop[0]:
+            raise KeyboardInterrupt
+        before = len(row["rounds"].get("1", ()))
+        proper(row, process, arguments, number)
+        measured.extend(row["rounds"]["1"][before:])
+
+    monkeypatch.setattr(benchmark, "_round", counting)
+    assert main(argv) == 130
+    kept = json.loads(out.read_text())["variants"][0]["rounds"]["1"]
+    assert kept == measured and len(kept) == 2
+    assert main([*argv, "--resume", "--threads=1"]) == 2
+    assert "made with other threads" in capsys.readouterr().err
+    stop[0] = -1
+    assert main([*argv, "--resume"]) == 0
+    done = json.loads(out.read_text())["variants"][0]
+    assert done["rounds"]["1"][:2] == kept and len(done["rounds"]["1"]) == 3 == len(measured)
 
 
 def test_unreadable_data_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", "/nowhere"]) == 2
     assert "no such file or folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--batches", "1,x"])
+    for argv in (["--batches", "1,x"], ["--clock", "detect"], ["--resume"], ["--cameras", "0x1"]):
+        with pytest.raises(SystemExit):
+            main(argv)
 
 
 def test_pareto_front() -> None:
     """The slow and good, the fast and good; not what either beats."""
     points = [(2.0, 90.0), (3.0, 89.0), (4.0, 95.0), (1.0, 90.0)]
-    assert report.pareto(points) == [(1.0, 90.0), (4.0, 95.0)]
+    assert figures.pareto(points) == [(1.0, 90.0), (4.0, 95.0)]
 
 
 def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> None:
@@ -103,19 +163,19 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
         report.update_readme(readme, result)
         page = readme.read_text()
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
-        assert page.count("| variant |") == 1
+        assert page.count("| variant | engine | batch |") == 1
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
         report.update_readme(readme, result)
 
 
 def test_memory_is_the_process_own() -> None:
-    now, peak = measure.resident_mb()
+    now, peak = memory.resident_mb()
     block = np.ones(40_000_000, np.uint8)
-    more, more_peak = measure.resident_mb()
+    more, more_peak = memory.resident_mb()
     assert more - now > 30 and more_peak >= peak
     del block
-    assert measure.resident_mb()[1] >= more_peak - 1  # the kernel counts in batches
+    assert memory.resident_mb()[1] >= more_peak - 1  # the kernel counts in batches
 
 
 def test_slug_is_a_file_name() -> None:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.compare import main
+
+ROW = {"batch": 1, "p50_ms": 1.0, "p99_ms": 2.0, "faces_per_s": 900.0}
+INTERVAL = {"p50_ms": [0.9, 1.1], "p99_ms": [1.5, 2.5], "faces_per_s": [850.0, 950.0]}
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return {
+        "variants": [
+            {
+                "name": "small_int8",
+                "engine": "onnxruntime",
+                "bytes": 1000,
+                "parameters": 900,
+                "macs": 5000,
+                "batches": [{**ROW, "interval": INTERVAL}],
+                "accuracy": {"value": 0.9, "sets": {"lfw": {"value": 0.9}}},
+            }
+        ]
+    }
+
+
+def _compare(folder: Path, before: Any, after: Any, *options: str) -> int:
+    for name, own in (("a.json", before), ("b.json", after)):
+        (folder / name).write_text(json.dumps(own))
+    return main([str(folder / "a.json"), str(folder / "b.json"), *options])
+
+
+def test_the_same_twice_is_equal(
+    result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _compare(tmp_path, result, result) == 0
+    assert capsys.readouterr().out == "0 worse, 0 gone, 0 better, 7 equal\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "figure"),
+    [
+        (("bytes",), 1100, "bytes"),
+        (("macs",), 5001, "macs"),
+        (("accuracy", "sets", "lfw", "value"), 0.89, "lfw, %"),
+    ],
+)
+def test_a_counted_loss_is_told(
+    result: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: tuple[str, ...],
+    value: float,
+    figure: str,
+) -> None:
+    other = deepcopy(result)
+    place = other["variants"][0]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert _compare(tmp_path, result, other, "--counted") == 1
+    assert figure in capsys.readouterr().out
+    assert _compare(tmp_path, other, result, "--counted") == 0  # the other way it is a gain
+    assert "1 better" in capsys.readouterr().out
+
+
+def test_times_that_overlap_are_noise(
+    result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = deepcopy(result)
+    row = other["variants"][0]["batches"][0]
+    row["p50_ms"], row["interval"]["p50_ms"] = 1.4, [1.05, 1.5]
+    assert _compare(tmp_path, result, other) == 0
+    row["interval"]["p50_ms"] = [1.3, 1.5]
+    assert _compare(tmp_path, result, other) == 1
+    assert "p50_ms, batch 1" in capsys.readouterr().out
+    assert _compare(tmp_path, result, other, "--timing", "50") == 0
+    assert _compare(tmp_path, result, other, "--counted") == 0
+
+
+def test_what_is_gone_is_a_loss(
+    result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {"variants": [{"name": "small_int8", "engine": "onnxruntime", "error": "no"}]}
+    assert _compare(tmp_path, result, {"variants": []}) == 1
+    assert _compare(tmp_path, result, broken) == 1
+    assert _compare(tmp_path, broken, result) == 0
+    (tmp_path / "b.json").write_text("{")
+    assert main([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
+    assert "b.json" in capsys.readouterr().err

