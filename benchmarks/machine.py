@@ -11,6 +11,8 @@ from typing import Any
 
 import cv2
 
+from gender_edge.choose import processor
+
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
 PACKAGES = (
     "gender_edge",
@@ -27,7 +29,7 @@ def describe() -> dict[str, Any]:
     cpuinfo = _read("/proc/cpuinfo")
     flags = set(_field(cpuinfo, "flags|Features").split())
     return {
-        "cpu": _field(cpuinfo, "model name|Model") or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "features": [f for f in FEATURES if f in flags],
         "memory_gb": _memory_gb(),

@@ -33,6 +33,7 @@ from benchmarks import (
     page,
     peers,
     probe,
+    records,
     report,
     rounds,
     scenarios,
@@ -94,6 +95,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     out.add_argument("--plot", type=Path, metavar="FILE", help="PNG, SVG or PDF")
     out.add_argument("--html", type=Path, metavar="FILE", help="one page with all plots")
     out.add_argument("--save", action="store_true", help="JSON under benchmarks/results/")
+    out.add_argument(
+        "--record", action="store_true", help="keep latencies for `gender-edge models --budget-ms`"
+    )
     arguments = parser.parse_args(argv)
     if arguments.clock == "detect" and not arguments.detector:
         parser.error("--clock detect needs --detector FILE, a YuNet ONNX file")
@@ -150,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     for line in rounds.too_wide(result["variants"]):
         print(f"benchmark: rounds differ too much to rank {line}", file=sys.stderr)
     _write(result, arguments)
+    if arguments.record:
+        records.record(result)
     print(json.dumps(result))
     return int(any("error" in v for v in result["variants"]))
 

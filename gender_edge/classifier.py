@@ -85,6 +85,33 @@ class Classifier:
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
         self._backend.run(np.zeros((1, spec.input_size, spec.input_size, 3), np.uint8))
 
+    @classmethod
+    def best(
+        cls,
+        budget_ms: Optional[float] = None,
+        *,
+        max_mb: Optional[float] = None,
+        min_accuracy: Optional[float] = None,
+        device: str = "auto",
+        threads: Optional[int] = None,
+        batch_size: int = DEFAULT_BATCH,
+    ) -> Classifier:
+        """Open the most accurate shipped model within a budget; see `choose.best`.
+
+        Takes the recorded latency of one face on this processor and engine, and where there is no
+        record measures each model here, a third of a second each.
+
+        Raises:
+            ModelError: none fits; says how near each comes.
+            BackendError: the device cannot be had.
+        """
+        from . import choose  # here: it needs this module
+
+        found = choose.best(
+            budget_ms, max_mb=max_mb, min_accuracy=min_accuracy, device=device, threads=threads
+        )
+        return cls(found.name, device=device, threads=threads, batch_size=batch_size)
+
     @property
     def spec(self) -> ModelSpec:
         """What the model says about itself."""
@@ -265,7 +292,7 @@ class Classifier:
 
 def _open(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
     # Imported here: engines take most of the import time, and only one of them is needed.
-    chosen = _resolve(source, device)
+    chosen = engine_of(source, device)
     if chosen == "tensorrt":
         from .backends.tensorrt import TensorRTBackend
 
@@ -281,8 +308,13 @@ def _open(source: str, device: str, threads: Optional[int], build: bool) -> Back
     return OnnxBackend(zoo.read(source), source, chosen, threads)
 
 
-def _resolve(source: str, device: str) -> str:
-    """The engine for a device: "tensorrt", "openvino", or what ONNX Runtime is asked for."""
+def engine_of(source: str, device: str) -> str:
+    """What would open a model on a device: "tensorrt", "openvino", or what ONNX Runtime is asked
+    for ("cpu", "cuda", or "auto": CUDA, else the CPU).
+
+    Raises:
+        BackendError: there is no such device.
+    """
     if device not in DEVICES:
         raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
     if source.endswith(ENGINE_SUFFIXES) or (device == "auto" and engines.usable()):

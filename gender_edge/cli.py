@@ -8,10 +8,11 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from . import __version__, doctor, engines, evaluation, zoo
+from . import __version__, choose, doctor, engines, evaluation, zoo
 from .classifier import DEFAULT_BATCH, Classifier, Prediction
 from .errors import DataError, GenderEdgeError, ImageError
 from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
@@ -56,8 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     _engine_options(verb)
     verb.set_defaults(run=_classify)
 
-    verb = verbs.add_parser("models", help="what is shipped")
+    verb = verbs.add_parser("models", help="what is shipped, and which to take under a budget")
     verb.add_argument("--json", action="store_true", help="a JSON object a line")
+    verb.add_argument("--budget-ms", type=float, help="most milliseconds for one face")
+    verb.add_argument("--max-mb", type=float, help="largest file")
+    verb.add_argument("--min-accuracy", type=float, metavar="PERCENT")
+    verb.add_argument("--device", default="auto", help="for --budget-ms; as for classify")
+    verb.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     verb.set_defaults(run=_models)
 
     verb = verbs.add_parser("build", help="a TensorRT engine from a model")
@@ -186,6 +192,30 @@ def _row(path: str, result: Prediction | ImageError, as_json: bool) -> str:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+    limits = (arguments.budget_ms, arguments.max_mb, arguments.min_accuracy)
+    return _choose(arguments) if any(v is not None for v in limits) else _list(arguments)
+
+
+def _choose(arguments: argparse.Namespace) -> int:
+    """The one model that a budget allows, on stdout; all of them on stderr."""
+    engine = {"device": arguments.device, "threads": arguments.threads}
+    found = choose.candidates(**engine)
+    for c in found:
+        source = "recorded" if c.recorded else "measured now"
+        print(
+            f"# {c.name:20} {c.latency_ms:8.2f} ms ({source})  {c.bytes / 1e6:6.2f} MB  "
+            f"{100 * c.accuracy:.1f} %",
+            file=sys.stderr,
+        )
+    least = arguments.min_accuracy
+    best = choose.pick(
+        found, arguments.budget_ms, arguments.max_mb, None if least is None else least / 100
+    )
+    print(json.dumps(asdict(best)) if arguments.json else best.name)
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
     entries = [zoo.entry(name) for name in zoo.names()]
     if arguments.json:
         for e in entries:

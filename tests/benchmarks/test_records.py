@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import records
+from gender_edge import choose, zoo
+
+
+def _result(**changes: Any) -> dict[str, Any]:
+    row = {"name": zoo.default(), "engine": "onnxruntime", "kind": "variant"}
+    return {
+        "threads": None,
+        "settings": {"clock": "network", "batches": [1, 8]},
+        "variants": [
+            {**row, "batches": [{"batch": 1, "p50_ms": 0.5}]},
+            {**row, "name": "peer", "kind": "peer", "batches": [{"batch": 1, "p50_ms": 0.1}]},
+            {**row, "engine": "openvino", "error": "no"},
+        ],
+        **changes,
+    }
+
+
+def test_what_is_recorded_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By this machine's engine; recorded anew, it is replaced; other machines' stay."""
+    entry = zoo.entry(zoo.default())
+    shutil.copytree(zoo.folder(), tmp_path / "models")
+    (tmp_path / "models" / choose.TIMINGS).unlink(missing_ok=True)
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path / "models")
+    assert choose.records() == []
+    for time in (0.5, 0.25):
+        result = _result()
+        result["variants"][0]["batches"][0]["p50_ms"] = time
+        records.record(result)
+    (found,) = choose.records()
+    assert found["p50_ms"] == {entry.sha256[:16]: 0.25}
+    assert found["host"] == choose.host("onnxruntime")
+    (taken,) = (c for c in choose.candidates("onnxruntime") if c.name == zoo.default())
+    assert taken.recorded and taken.latency_ms == 0.25
+
+
+@pytest.mark.parametrize(
+    "changes", [{"threads": 1}, {"settings": {"clock": "crop", "batches": [1]}}]
+)
+def test_other_conditions_are_not_recorded(changes: dict[str, Any]) -> None:
+    with pytest.raises(SystemExit, match="--record wants"):
+        records.record(_result(**changes))
