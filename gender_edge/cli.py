@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
@@ -65,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--device", default="auto", help="for --budget-ms; as for classify")
     verb.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     verb.set_defaults(run=_models)
+
+    verb = verbs.add_parser("watch", help="cameras: faces found, followed, classified")
+    verb.add_argument("sources", nargs="+", metavar="SOURCE", help="device, file, address")
+    verb.add_argument("--detector", metavar="FILE", help="YuNet ONNX file (default: CenterFace)")
+    verb.add_argument("--json", action="store_true", help="a JSON object a face and frame")
+    verb.add_argument("--metrics", type=int, metavar="PORT", help="Prometheus, on loopback")
+    verb.add_argument(
+        "--record", type=Path, metavar="FILE.mp4", help="SAVES PICTURES of the first camera"
+    )
+    _engine_options(verb)
+    verb.set_defaults(run=_watch)
 
     verb = verbs.add_parser("build", help="a TensorRT engine from a model")
     verb.add_argument("model", help="shipped name or ONNX file")
@@ -237,6 +249,51 @@ def _list(arguments: argparse.Namespace) -> int:
             f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{mark}"
         )
     print(f"accuracy: mean over the test sets of balanced accuracy, with its 95 % interval; {NOTE}")
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from . import faces, watch  # here: what only cameras need
+    from .pipeline import Pipeline
+
+    detector = faces.detector(arguments.detector)
+    with ExitStack() as stack:
+        classifier = stack.enter_context(_open(arguments))
+        print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
+        pipeline = stack.enter_context(
+            Pipeline(
+                arguments.sources,
+                classifier,
+                detector,
+                max_batch=arguments.batch,
+                keep_frames=arguments.record is not None,
+            )
+        )
+        if arguments.metrics is not None:
+            metrics = watch.Metrics(pipeline, arguments.metrics)
+            stack.callback(metrics.close)
+            print(f"# metrics: http://127.0.0.1:{metrics.port}/metrics", file=sys.stderr)
+        recorder = watch.Recorder(arguments.record) if arguments.record else None
+        if recorder:
+            stack.callback(recorder.close)
+            print(
+                f"# saving pictures of {arguments.sources[0]} to {arguments.record}",
+                file=sys.stderr,
+            )
+        view = watch.View()
+        stack.callback(view.close)
+        try:
+            for result in pipeline:
+                if arguments.json:
+                    print(
+                        "\n".join(watch.lines(result)), end="\n" if result.faces else "", flush=True
+                    )
+                if recorder and result.camera == 0:
+                    recorder.add(result)
+                view.show(pipeline)
+        except KeyboardInterrupt:  # how one stops watching
+            pass
+        view.show(pipeline, last=True)
     return 0
 
 

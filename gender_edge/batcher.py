@@ -1,0 +1,128 @@
+"""Crops of many threads, classified in shared batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+
+from .classifier import Classifier
+from .errors import BackendError
+
+REMEMBERED = 4096
+
+_Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
+
+
+class Batcher:
+    """Gathers what arrives within a delay, classifies it at once, hands each its answers.
+
+    Nobody waits for the delay to pass in vain: a batch runs as soon as it is full or every
+    registered caller waits for it.
+
+    Args:
+        classifier: what answers.
+        max_batch: faces at once.
+        max_delay: seconds that the first crop of a batch waits for others at most.
+
+    Attributes:
+        batches, faces: how much was run so far.
+        waits: seconds from question to answer, of the last thousands.
+    """
+
+    def __init__(
+        self, classifier: Classifier, *, max_batch: int = 64, max_delay: float = 0.02
+    ) -> None:
+        if max_batch < 1 or max_delay < 0:
+            raise ValueError(f"max_batch={max_batch}, max_delay={max_delay}: expected from 1 and 0")
+        self.classifier, self.max_batch, self.max_delay = classifier, max_batch, max_delay
+        self.batches = self.faces = 0
+        self.waits: deque[float] = deque(maxlen=REMEMBERED)
+        self._waiting: deque[_Question] = deque()
+        self._callers = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def caller(self) -> Iterator[None]:
+        """Register the present thread as one that waits for its answers before it asks again."""
+        self._register(1)
+        try:
+            yield
+        finally:
+            self._register(-1)
+
+    def _register(self, change: int) -> None:
+        with self._changed:
+            self._callers += change
+            self._changed.notify_all()
+
+    def ask(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """P(female) of crops as `Classifier.crop` makes them: float32 (N,). Blocks until known.
+
+        Raises:
+            BackendError: it was closed, or the engine failed.
+        """
+        if not len(crops):
+            return np.empty(0, np.float32)
+        future: Future[np.ndarray] = Future()
+        with self._changed:
+            if self._closed:
+                raise BackendError("the pipeline is closed; open another")
+            self._waiting.append((np.stack(crops), future, time.monotonic()))
+            self._changed.notify_all()
+        return future.result()
+
+    def close(self) -> None:
+        """Answer what waits and stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._gather():
+            crops = np.concatenate([own for own, _, _ in batch])
+            try:
+                answers = self.classifier.probabilities(crops)[:, self._female()]
+            except Exception as error:  # whoever asked gets it, and the thread lives on
+                for _, future, _ in batch:
+                    future.set_exception(error)
+                continue
+            self.batches, self.faces = self.batches + 1, self.faces + len(crops)
+            start = 0
+            for own, future, asked in batch:
+                self.waits.append(time.monotonic() - asked)
+                future.set_result(answers[start : start + len(own)])
+                start += len(own)
+
+    def _female(self) -> int:
+        return self.classifier.spec.labels.index("female")
+
+    def _gather(self) -> list[_Question]:
+        """What the next batch holds; nothing once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._waiting:
+                until = self._waiting[0][2] + self.max_delay
+                self._changed.wait_for(self._ready, max(0.0, until - time.monotonic()))
+            batch: list[_Question] = []
+            while self._waiting and (not batch or self._fits(batch)):
+                batch.append(self._waiting.popleft())
+            return batch
+
+    def _ready(self) -> bool:
+        crops = sum(len(own) for own, _, _ in self._waiting)
+        everybody = 0 < self._callers <= len(self._waiting)
+        return self._closed or everybody or crops >= self.max_batch
+
+    def _fits(self, batch: list[_Question]) -> bool:
+        crops = sum(len(own) for own, _, _ in batch) + len(self._waiting[0][0])
+        return crops <= self.max_batch

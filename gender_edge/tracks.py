@@ -1,0 +1,156 @@
+"""Faces followed from frame to frame, with labels that do not flicker.
+
+Boxes are joined by overlap (Bochinski et al. 2017, the IOU tracker). A track's log-odds are a
+running mean of its answers' log-odds; its label changes only when that mean is well on the other
+side (hysteresis). A track that has seen enough and is sure is asked again only now and then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Optional
+
+import numpy as np
+
+from .faces import Faces
+from .labelled import LABELS
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How answers become a track's label.
+
+    Attributes:
+        overlap: least intersection over union with a track's last box for a face to be its.
+        forget: frames without a face after which a track ends.
+        memory: answers that the running mean of log-odds spans.
+        enter: log-odds, either way, at which a track gets its label (1: 73 %, 3: 95 %).
+        leave: log-odds on the other side at which a label is given up for the other one.
+        sure: log-odds beyond which a track with `answers` answers is decided.
+        answers: see `sure`.
+        again: frames until a decided track is asked once more.
+    """
+
+    overlap: float = 0.3
+    forget: int = 15
+    memory: int = 10
+    enter: float = 1.0
+    leave: float = 1.0
+    sure: float = 3.0
+    answers: int = 5
+    again: int = 30
+
+
+@dataclass
+class Track:
+    """One face over time.
+
+    Attributes:
+        number: counts from 1, never used again.
+        box: float32 (4,), x, y, width, height of the last frame that had it.
+        log_odds: running mean of log(P(female) / P(male)); 0 before the first answer.
+        label: "female" or "male"; None before there is reason for either.
+        answers: how often the classifier was asked.
+        flips: how often the label changed from one to the other.
+        decided: whether it is asked only now and then.
+    """
+
+    number: int
+    box: np.ndarray
+    smoothing: Smoothing = field(repr=False)
+    log_odds: float = 0.0
+    label: Optional[str] = None
+    answers: int = 0
+    flips: int = 0
+    missed: int = 0
+    rested: int = 0
+
+    @property
+    def female(self) -> float:
+        """P(female) by the running mean."""
+        return 1 / (1 + math.exp(-self.log_odds))
+
+    @property
+    def decided(self) -> bool:
+        """Whether it has been asked enough and is sure."""
+        rule = self.smoothing
+        return self.answers >= rule.answers and abs(self.log_odds) >= rule.sure
+
+    def wants_answer(self) -> bool:
+        """Whether to classify it in this frame; counts the frames of a decided track."""
+        self.rested += 1
+        return not self.decided or self.rested >= self.smoothing.again
+
+    def answer(self, female: float) -> None:
+        """Take in P(female) of one frame."""
+        rule = self.smoothing
+        limited = min(max(float(female), 1e-4), 1 - 1e-4)
+        self.answers += 1
+        self.rested = 0
+        weight = 1 / min(self.answers, rule.memory)
+        self.log_odds += weight * (math.log(limited / (1 - limited)) - self.log_odds)
+        limit = rule.enter if self.label is None else rule.leave
+        if abs(self.log_odds) >= limit:
+            label = "female" if self.log_odds > 0 else "male"
+            self.flips += self.label not in (None, label)
+            self.label = label
+
+
+class Tracker:
+    """The tracks of one camera."""
+
+    def __init__(self, smoothing: Optional[Smoothing] = None) -> None:
+        self.smoothing = smoothing or Smoothing()
+        self.tracks: list[Track] = []
+        self._count = 0
+        self._ended: Counter[str] = Counter()
+        self._flips = 0
+
+    def update(self, faces: Faces) -> list[Track]:
+        """Join the faces of the next frame to tracks; returns a track a face, in their order."""
+        joined: dict[int, Track] = {}
+        if self.tracks and len(faces):
+            shared = overlaps(np.stack([t.box for t in self.tracks]), faces.boxes)
+            while shared.size and shared.max() >= self.smoothing.overlap:
+                row, column = np.unravel_index(int(shared.argmax()), shared.shape)
+                joined[int(column)] = self.tracks[int(row)]
+                shared[row], shared[:, column] = -1, -1
+        for track in self.tracks:
+            track.missed += 1
+        result = []
+        for number, box in enumerate(faces.boxes):
+            track = joined.get(number) or self._begin(box)
+            track.box, track.missed = box, 0
+            result.append(track)
+        for track in [t for t in self.tracks if t.missed > self.smoothing.forget]:
+            self.tracks.remove(track)
+            self._ended[track.label or "undecided"] += 1
+            self._flips += track.flips
+        return result
+
+    def counts(self) -> dict[str, int]:
+        """Tracks so far by their last label: "female", "male", "undecided"."""
+        present = Counter(track.label or "undecided" for track in self.tracks)
+        return {word: self._ended[word] + present[word] for word in (*LABELS, "undecided")}
+
+    def flips(self) -> int:
+        """How often a track's label changed so far, all tracks together."""
+        return self._flips + sum(track.flips for track in self.tracks)
+
+    def _begin(self, box: np.ndarray) -> Track:
+        self._count += 1
+        track = Track(self._count, box, self.smoothing)
+        self.tracks.append(track)
+        return track
+
+
+def overlaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (N, 4) with boxes (M, 4), x, y, width, height: (N, M)."""
+    a, b = left[:, None].astype(float), right[None].astype(float)
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared
+    return np.asarray(shared / np.maximum(union, 1e-9))
