@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=_build)
 
+    verb = verbs.add_parser("deploy", help="files for NVIDIA's DeepStream or Triton")
+    verb.add_argument("server", choices=("deepstream", "triton"))
+    verb.add_argument("folder", type=Path, metavar="OUT")
+    verb.add_argument("--model", help="shipped name or file (default: the shipped default)")
+    verb.set_defaults(run=_deploy)
+
     verb = verbs.add_parser("doctor", help="what is installed, and what would be used")
     verb.add_argument("--json", action="store_true", help="as one JSON object")
     verb.set_defaults(run=_doctor)
@@ -317,6 +323,16 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _phase(name: str, step: int, steps: int) -> None:
     print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    from . import deploy  # here: what only this needs
+
+    write = {"deepstream": deploy.deepstream, "triton": deploy.triton}[arguments.server]
+    home = write(arguments.model or zoo.default(), arguments.folder)
+    for path in sorted(p for p in home.rglob("*") if p.is_file()):
+        print(path)
+    return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

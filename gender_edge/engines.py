@@ -148,7 +148,7 @@ def find(model: str) -> Path:
         BackendError: no TensorRT or GPU, or no such engine: with the command that builds it.
     """
     content = zoo.read(model)
-    digest, precision = hashlib.sha256(content).hexdigest(), _spec_of(content, model).precision
+    digest, precision = hashlib.sha256(content).hexdigest(), spec_of(content, model).precision
     api, device = tensorrt_api.load(), cuda.open_device()
     fitting = [
         (info.target.max_batch, path)
@@ -214,7 +214,7 @@ def build_engine(
         raise BackendError(f"max_batch={max_batch}: expected at least 1")
     name = os.fspath(model)
     content = zoo.read(name)
-    spec = _in_precision(_spec_of(content, name), precision)
+    spec = _in_precision(spec_of(content, name), precision)
     api = tensorrt_api.load()
     target = Target(
         opt_batch=min(max_batch, opt_batch or max(1, max_batch // 2)),
@@ -249,7 +249,12 @@ def build_engine(
     return path
 
 
-def _spec_of(content: bytes, name: str) -> ModelSpec:
+def spec_of(content: bytes, name: str) -> ModelSpec:
+    """What a model says about itself.
+
+    Raises:
+        ModelError: it is damaged, or not one of this package.
+    """
     from .backends.onnx import OnnxBackend  # the same checks as for running it
 
     backend = OnnxBackend(content, name, device="cpu", threads=1)
