@@ -182,6 +182,7 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
         parameters=parameters,
         macs=macs,
         trained_on=tuple(f"{_stem(s.list)}:{s.split}" for s in recipe.train),
+        origin=recipe.origin,
         license=recipe.license,
         revision=graph.revision(),
     )

@@ -39,6 +39,7 @@ def text(folder: Path) -> str:
 
 def _head(own: dict[str, Any], size: int) -> str:
     spec = own["spec"]
+    origin = f"| also from | {spec['origin']} |\n" if spec.get("origin") else ""
     seen = "luminance (computed in the graph)" if spec["grayscale"] else spec["color_order"].upper()
     return f"""\
 # {spec["name"]}
@@ -52,7 +53,7 @@ Apparent gender of a face, binary labels ({", ".join(spec["labels"])}).
 | cost of a face | {spec["macs"] / 1e6:.1f} M multiply-accumulates |
 | parameters | {spec["parameters"] / 1e6:.2f} M |
 | trained on | {", ".join(spec["trained_on"])} |
-| terms of the weights | {spec["license"]} |
+{origin}| terms of the weights | {spec["license"]} |
 | made at revision | {spec["revision"]} |
 """
 

@@ -60,6 +60,7 @@ class Recipe:
         calibration_images: how many training crops it sees.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.
+        origin: what else than these sets the weights come from: published trunks, teachers.
         license: of the weights.
     """
 
@@ -72,6 +73,7 @@ class Recipe:
     validate: tuple[Source, ...]
     test: tuple[Source, ...]
     license: str
+    origin: str = ""
     grayscale: bool = False
     init: str = "random"
     balance_ages: bool = False

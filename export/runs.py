@@ -21,6 +21,7 @@ CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.
 AFTER_TRAINING = {
     "test",
     "license",
+    "origin",
     "precisions",
     "default",
     "calibration",

@@ -59,6 +59,7 @@ class ModelSpec:
         precision: "fp32", "fp16" or "int8".
         parameters, macs: counted for one face, on the network before quantisation.
         trained_on: data sets and splits that the weights have seen.
+        origin: what else the weights started or learned from: published trunks, teachers.
         license: terms of the weights.
         revision: git revision of the workshop that made the file.
     """
@@ -75,6 +76,7 @@ class ModelSpec:
     parameters: int = 0
     macs: int = 0
     trained_on: tuple[str, ...] = ()
+    origin: str = ""
     license: str = ""
     revision: str = ""
 
