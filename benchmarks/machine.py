@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
     cpuinfo = _read("/proc/cpuinfo")
     flags = set(_field(cpuinfo, "flags|Features").split())
     return {
-        "cpu": processor(),
+        "cpu": processor() or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "features": [f for f in FEATURES if f in flags],
         "memory_gb": _memory_gb(),

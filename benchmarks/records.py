@@ -14,6 +14,8 @@ def record(result: dict[str, Any]) -> None:
     Only what users will see counts: shipped models, all threads, the clock of `network`.
     """
     settings, host_records = result["settings"], choose.records()
+    if choose.processor() is None:
+        raise SystemExit("--record: this system does not tell its processor's name")
     if result["threads"] or settings["clock"] != "network" or 1 not in settings["batches"]:
         raise SystemExit("--record wants batch 1, --clock network and no --threads")
     for engine in choose.RECORDED_ENGINES.values():

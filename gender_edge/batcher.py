@@ -22,8 +22,8 @@ _Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answe
 class Batcher:
     """Gathers what arrives within a delay, classifies it at once, hands each its answers.
 
-    Nobody waits for the delay to pass in vain: a batch runs as soon as it is full or every
-    registered caller waits for it.
+    A batch runs before the delay is over if it is full, or if every thread that is about to ask
+    has asked.
 
     Args:
         classifier: what answers.
@@ -52,7 +52,7 @@ class Batcher:
 
     @contextmanager
     def caller(self) -> Iterator[None]:
-        """Register the present thread as one that waits for its answers before it asks again."""
+        """Announce a question of the present thread, which others may then wait for."""
         self._register(1)
         try:
             yield
@@ -89,8 +89,8 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._gather():
-            crops = np.concatenate([own for own, _, _ in batch])
             try:
+                crops = np.concatenate([own for own, _, _ in batch])
                 answers = self.classifier.probabilities(crops)[:, self._female()]
             except Exception as error:  # whoever asked gets it, and the thread lives on
                 for _, future, _ in batch:

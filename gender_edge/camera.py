@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Camera:
     Attributes:
         source: as given.
         dropped: frames that nobody took.
-        reconnects: how often the source was opened anew.
+        reconnects: how often a source that was lost was there again.
 
     Raises:
         DataError: a file that is not there or no video. (A live source may appear later.)
@@ -100,12 +101,20 @@ class Camera:
         with self._changed:
             return self._ended and self._newest is None
 
-    def close(self) -> None:
-        """Stop reading; a waiting `read` returns None."""
+    def stop(self) -> None:
+        """Ask the thread to end; a waiting `read` returns None."""
         with self._changed:
-            self._ended = True
+            self._ended, self._newest = True, None
             self._changed.notify_all()
-        self._thread.join(timeout=STALE_AFTER)
+
+    def close(self) -> None:
+        """Stop reading and free the source."""
+        self.stop()
+        self._thread.join(timeout=2 * STALE_AFTER)
+        if self._thread.is_alive():
+            logger.warning(
+                "%s: still busy inside OpenCV; it is freed when that returns", shown(self.source)
+            )
 
     def __enter__(self) -> Camera:
         return self
@@ -114,40 +123,51 @@ class Camera:
         self.close()
 
     def _run(self, capture: Optional[cv2.VideoCapture]) -> None:
-        number, pause, due = 0, 0.0, time.monotonic()
-        while not self._stopped():
-            if capture is None:
-                if (self._finite and not self._loop) or self._wait(pause):
-                    break
-                capture = _open(self.source)
-                self.reconnects += pause > 0 and not self._finite
-                pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
-                continue
-            there, image = capture.read()
-            if not there or image is None:
-                capture.release()
-                capture = None
-                if not self._finite:
-                    logger.warning("%s: lost; trying again", self.source)
-                continue
-            pause = 0.0 if self._finite else FIRST_PAUSE
-            if self._finite and self.live:
-                due = self._play(due, capture.get(cv2.CAP_PROP_FPS))
-            self._offer(Frame(image, number, time.time(), time.monotonic()))
-            number += 1
-        if capture is not None:
-            capture.release()
+        try:
+            self._follow(capture)
+        except Exception:  # the reader must not wait for ever for a thread that is gone
+            logger.exception("%s: gave up", shown(self.source))
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    def _offer(self, frame: Frame) -> None:
+    def _follow(self, capture: Optional[cv2.VideoCapture]) -> None:
+        """Read, and open again, to the end of the source or until closed."""
+        number, pause, due, opened = 0, 0.0, time.monotonic(), capture is not None
+        while not self._stopped():
+            if capture is None:
+                if (self._finite and not self._loop) or self._wait(pause):
+                    return
+                capture = _open(self.source)
+                if capture is None and pause == 0:
+                    logger.warning("%s: cannot be opened; trying again", shown(self.source))
+                self.reconnects += capture is not None and opened and not self._finite
+                opened = opened or capture is not None
+                pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
+                continue
+            image = _next(capture)
+            if image is None:
+                capture.release()
+                capture = None
+                if not self._finite:
+                    logger.warning("%s: lost; trying again", shown(self.source))
+                continue
+            pause = 0.0 if self._finite else FIRST_PAUSE
+            if self._finite and self.live:
+                due = self._play(due, capture.get(cv2.CAP_PROP_FPS))
+            self._offer(image, number)
+            number += 1
+        if capture is not None:
+            capture.release()
+
+    def _offer(self, image: np.ndarray, number: int) -> None:
         with self._changed:
             if not self.live:
                 self._changed.wait_for(lambda: self._newest is None or self._ended)
             elif self._newest is not None:
                 self.dropped += 1
-            self._newest = frame
+            if not self._ended:
+                self._newest = Frame(image, number, time.time(), time.monotonic())
             self._changed.notify_all()
 
     def _play(self, due: float, fps: float) -> float:
@@ -165,13 +185,32 @@ class Camera:
             return self._changed.wait_for(lambda: self._ended, seconds)
 
 
+def shown(source: Union[int, str]) -> str:
+    """A source as it may be shown: an address without its user and password."""
+    return re.sub(r"^(\w+://)[^/@]*@", r"\1", str(source))
+
+
+def _is_address(source: str) -> bool:
+    return re.match(r"\w+://", source) is not None
+
+
+def _next(capture: cv2.VideoCapture) -> Optional[np.ndarray]:
+    """The next picture; None where there is none, or it cannot be decoded."""
+    try:
+        there, image = capture.read()
+    except cv2.error as error:
+        logger.warning("%s", error.err)
+        return None
+    return image if there else None
+
+
 def _is_file(source: str) -> bool:
     """Whether a source is a file rather than an address or a pipeline.
 
     Raises:
         DataError: it looks like one and is not there.
     """
-    if "://" in source or "!" in source or source.startswith("/dev/"):
+    if _is_address(source) or "!" in source or source.startswith("/dev/"):
         return False
     if not Path(source).is_file():
         raise DataError(f"{source}: no such file, and neither device number nor address")
@@ -183,13 +222,13 @@ def _open(source: Union[int, str]) -> Optional[cv2.VideoCapture]:
     patience = int(1000 * STALE_AFTER)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, patience, cv2.CAP_PROP_READ_TIMEOUT_MSEC, patience]
     try:
-        if isinstance(source, str) and "!" in source:
-            capture = cv2.VideoCapture(source, cv2.CAP_GSTREAMER)
-        elif isinstance(source, str) and "://" in source:
+        if isinstance(source, str) and _is_address(source):
             capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+        elif isinstance(source, str) and "!" in source:
+            capture = cv2.VideoCapture(source, cv2.CAP_GSTREAMER)
         else:
             capture = cv2.VideoCapture(source)
     except cv2.error as error:
-        logger.warning("%s: %s", source, error.err)
+        logger.warning("%s: %s", shown(source), error.err)
         return None
     return capture if capture.isOpened() else None

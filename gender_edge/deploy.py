@@ -8,12 +8,13 @@ documented keys, and the network derived for DeepStream against the original.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from . import zoo
 from .engines import spec_of
-from .errors import BackendError, ModelError
+from .errors import BackendError, DataError, ModelError
 from .spec import ModelSpec
 
 MAX_BATCH = 64
@@ -32,16 +33,19 @@ def triton(model: str, folder: Path) -> Path:
 
     Raises:
         ModelError: the model cannot be read.
+        DataError: the folder cannot be written.
     """
     content = zoo.read(model)
     spec = spec_of(content, model)
-    home = folder / spec.name
-    (home / "1").mkdir(parents=True, exist_ok=True)
-    (home / "1" / "model.onnx").write_bytes(content)
-    (home / "labels.txt").write_text("\n".join(spec.labels) + "\n")
-    (home / "config.pbtxt").write_text(_pbtxt(spec))
-    (home / "README.md").write_text(_about(spec, TRITON))
-    return home
+    return _write(
+        folder / spec.name,
+        {
+            "1/model.onnx": content,
+            "labels.txt": "\n".join(spec.labels) + "\n",
+            "config.pbtxt": _pbtxt(spec),
+            "README.md": _about(spec, TRITON),
+        },
+    )
 
 
 def _pbtxt(spec: ModelSpec) -> str:
@@ -76,21 +80,35 @@ def deepstream(model: str, folder: Path) -> Path:
     Raises:
         ModelError: the model cannot be read, or is not one of ours.
         BackendError: the `onnx` package is missing.
+        DataError: the folder cannot be written.
     """
     content = zoo.read(model)
     spec = spec_of(content, model)
-    home = folder / spec.name
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "model.onnx").write_bytes(planar(content, spec))
-    (home / "labels.txt").write_text(";".join(spec.labels) + "\n")
-    (home / "config_infer_secondary.txt").write_text(_nvinfer(spec))
-    (home / "README.md").write_text(_about(spec, DEEPSTREAM))
+    return _write(
+        folder / f"{spec.name}_deepstream",
+        {
+            "model.onnx": planar(content, spec),
+            "labels.txt": ";".join(spec.labels) + "\n",
+            "config_infer_secondary.txt": _nvinfer(spec),
+            "README.md": _about(spec, DEEPSTREAM),
+        },
+    )
+
+
+def _write(home: Path, files: Mapping[str, Union[str, bytes]]) -> Path:
+    try:
+        for name, content in files.items():
+            path = home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    except OSError as error:
+        raise DataError(f"{home}: cannot be written ({error}); name another folder") from error
     return home
 
 
 def _nvinfer(spec: ModelSpec) -> str:
     side = spec.input_size
-    threshold = max(0.5, min(spec.abstain_below.values(), default=0.5))
+    threshold = max(spec.abstain_below.values(), default=0.5)  # nvinfer has one for all labels
     return f"""\
 # {spec.name}: apparent gender, by the binary labels of its training sets; not identity.
 [property]

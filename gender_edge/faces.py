@@ -93,8 +93,11 @@ class YuNet:
         """Faces of a uint8 (H, W, 3) BGR frame."""
         small, scale = _shrunk(frame, self.side)
         network = self._network()
-        network.setInputSize(small.shape[1::-1])
-        _, rows = network.detect(small)
+        try:
+            network.setInputSize(small.shape[1::-1])
+            _, rows = network.detect(small)
+        except cv2.error as error:
+            raise ModelError(f"{self.path}: not YuNet ({error.err})") from error
         if rows is None:
             return _none()
         rows = np.asarray(rows, np.float32)

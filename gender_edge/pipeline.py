@@ -20,7 +20,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from .batcher import Batcher
-from .camera import Camera, Frame
+from .camera import Camera, Frame, shown
 from .classifier import Classifier
 from .errors import ImageError
 from .faces import Detector, Faces
@@ -29,6 +29,7 @@ from .tracks import Smoothing, Track, Tracker
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 512  # latencies that percentiles are taken of
+PATIENCE = 0.1  # s between looks at whether a camera still runs
 BACKLOG = 2  # results a camera may be ahead of who takes them
 
 
@@ -41,7 +42,7 @@ class TrackedFace:
         box: x, y, width, height in pixels.
         label: of the track so far: "female", "male", or None before there is reason for either.
         female: P(female) by the track's running mean.
-        confidence: of the more probable label.
+        confidence: P(label) by the same mean; of the more probable label where there is none.
         decided: whether the track is asked only now and then.
     """
 
@@ -59,7 +60,7 @@ class Result:
 
     Attributes:
         camera: place of the source in the pipeline's list.
-        source: that source, as given.
+        source: that source, without the password of an address.
         number: of the frame, as the camera counts.
         time: when it was read, seconds since the epoch.
         latency: seconds from then to this result.
@@ -88,7 +89,7 @@ class Pipeline:
         sources: what `Camera` opens, or cameras that are open already.
         classifier: shared by all; stays open when the pipeline is closed.
         detector: a callable from a BGR frame to `Faces`, safe to call from many threads.
-        smoothing: how answers become labels; None classifies alike with the usual rule.
+        smoothing: how answers become labels; None for the usual rule.
         max_batch, max_delay: of the shared batches, in faces and seconds.
         keep_frames: hand out each frame's pixels with its result.
     """
@@ -114,27 +115,30 @@ class Pipeline:
         try:
             for number, source in enumerate(sources):
                 camera = source if isinstance(source, Camera) else Camera(source)
-                self._lanes.append(_Lane(number, camera, Tracker(smoothing)))
+                tracker = Tracker(smoothing, classifier.spec.abstain_below)
+                self._lanes.append(_Lane(number, camera, tracker))
         except BaseException:
             self.close()
             raise
-        self._running = len(self._lanes)
         for lane in self._lanes:
-            name = f"faces of {lane.camera.source}"
+            name = f"faces of camera {lane.number}"
             lane.thread = threading.Thread(target=self._serve, args=(lane,), name=name, daemon=True)
             lane.thread.start()
 
     def __iter__(self) -> Iterator[Result]:
         """Results as they come, until every camera has ended."""
-        while self._running:
-            item = self._results.get()
+        while True:
+            over = not any(lane.thread and lane.thread.is_alive() for lane in self._lanes)
+            try:
+                item = self._results.get(block=not over, timeout=PATIENCE)
+            except queue.Empty:
+                if over:
+                    return
+                continue
             if isinstance(item, BaseException):
                 self.close()
                 raise item
-            if item is None:
-                self._running -= 1
-            else:
-                yield item
+            yield item
 
     async def __aiter__(self) -> AsyncIterator[Result]:
         """The same without blocking the event loop."""
@@ -168,8 +172,9 @@ class Pipeline:
         """Stop all cameras and threads; an iteration that runs ends."""
         self._closing.set()
         for lane in self._lanes:
-            lane.camera.close()
+            lane.camera.stop()
         for lane in self._lanes:
+            lane.camera.close()
             if lane.thread is not None and lane.thread is not threading.current_thread():
                 lane.thread.join()
         self._batcher.close()
@@ -183,32 +188,31 @@ class Pipeline:
     def _serve(self, lane: _Lane) -> None:
         """One camera, frame by frame, to its end."""
         try:
-            with self._batcher.caller():
-                while not self._closing.is_set():
-                    frame = lane.camera.read()
-                    if frame is None:
-                        break
-                    self._put(self._classified(lane, frame))
+            while not self._closing.is_set():
+                frame = lane.camera.read()
+                if frame is None:
+                    return
+                self._put(self._classified(lane, frame))
         except Exception as error:  # whoever iterates gets it
-            logger.debug("camera %s", lane.camera.source, exc_info=True)
             self._put(error)
-        self._put(None)
 
     def _classified(self, lane: _Lane, frame: Frame) -> Result:
-        faces = self._detector(frame.image)
-        tracks = lane.tracker.update(faces)
-        asked, crops = [], []
-        for number, track in enumerate(tracks):
-            if track.wants_answer() and (crop := self._crop(frame, faces, number)) is not None:
-                asked.append(track)
-                crops.append(crop)
-        for track, female in zip(asked, self._batcher.ask(crops)):
+        with self._batcher.caller():
+            faces = self._detector(frame.image)
+            tracks = lane.tracker.update(faces)
+            asked, crops = [], []
+            for number, track in enumerate(tracks):
+                if track.wants_answer() and (crop := self._crop(frame, faces, number)) is not None:
+                    asked.append(track)
+                    crops.append(crop)
+            answers = self._batcher.ask(crops)
+        for track, female in zip(asked, answers):
             track.answer(float(female))
         latency = time.monotonic() - frame.arrived
         lane.note(frame, latency, len(faces), len(asked))
         return Result(
             camera=lane.number,
-            source=str(lane.camera.source),
+            source=shown(lane.camera.source),
             number=frame.number,
             time=frame.time,
             latency=latency,
@@ -230,7 +234,7 @@ class Pipeline:
         """Hand out, waiting for whoever takes; given up when closing."""
         while True:
             try:
-                self._results.put(item, timeout=0.1)
+                self._results.put(item, timeout=PATIENCE)
                 return
             except queue.Full:
                 if self._closing.is_set():
@@ -251,7 +255,7 @@ def _as_face(track: Track, box: np.ndarray) -> TrackedFace:
         box=(x, y, width, height),
         label=track.label,
         female=track.female,
-        confidence=max(track.female, 1 - track.female),
+        confidence=max(track.female, 1 - track.female) if track.label is None else track.sureness,
         decided=track.decided,
     )
 
@@ -278,10 +282,13 @@ class _Lane:
         classified, tracks by label, label flips.
         """
         arrivals, latencies = list(self._arrivals), list(self._latencies)
-        span = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0.0
+        running = self.camera.live and not self.camera.ended
+        last = time.monotonic() if running else arrivals[-1] if arrivals else 0.0
+        span = last - arrivals[0] if len(arrivals) > 1 else 0.0
         p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (np.nan, np.nan)
         return {
-            "source": str(self.camera.source),
+            "camera": self.number,
+            "source": shown(self.camera.source),
             "frames": self.frames,
             "dropped": self.camera.dropped,
             "reconnects": self.camera.reconnects,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -26,7 +27,8 @@ class Smoothing:
         overlap: least intersection over union with a track's last box for a face to be its.
         forget: frames without a face after which a track ends.
         memory: answers that the running mean of log-odds spans.
-        enter: log-odds, either way, at which a track gets its label (1: 73 %, 3: 95 %).
+        enter: log-odds, either way, at which a track gets its label (1: 73 %, 3: 95 %); never less
+            than the model's own threshold for that label.
         leave: log-odds on the other side at which a label is given up for the other one.
         sure: log-odds beyond which a track with `answers` answers is decided.
         answers: see `sure`.
@@ -54,12 +56,13 @@ class Track:
         label: "female" or "male"; None before there is reason for either.
         answers: how often the classifier was asked.
         flips: how often the label changed from one to the other.
-        decided: whether it is asked only now and then.
+        thresholds: P(label) below which the model gives no label.
     """
 
     number: int
     box: np.ndarray
     smoothing: Smoothing = field(repr=False)
+    thresholds: Mapping[str, float] = field(default_factory=dict, repr=False)
     log_odds: float = 0.0
     label: Optional[str] = None
     answers: int = 0
@@ -71,6 +74,11 @@ class Track:
     def female(self) -> float:
         """P(female) by the running mean."""
         return 1 / (1 + math.exp(-self.log_odds))
+
+    @property
+    def sureness(self) -> float:
+        """P(label) by the running mean."""
+        return self.female if self.label == "female" else 1 - self.female
 
     @property
     def decided(self) -> bool:
@@ -91,9 +99,10 @@ class Track:
         self.rested = 0
         weight = 1 / min(self.answers, rule.memory)
         self.log_odds += weight * (math.log(limited / (1 - limited)) - self.log_odds)
-        limit = rule.enter if self.label is None else rule.leave
+        label = "female" if self.log_odds > 0 else "male"
+        least = self.thresholds.get(label, 0.5)
+        limit = max(rule.enter if self.label is None else rule.leave, math.log(least / (1 - least)))
         if abs(self.log_odds) >= limit:
-            label = "female" if self.log_odds > 0 else "male"
             self.flips += self.label not in (None, label)
             self.label = label
 
@@ -101,8 +110,13 @@ class Track:
 class Tracker:
     """The tracks of one camera."""
 
-    def __init__(self, smoothing: Optional[Smoothing] = None) -> None:
+    def __init__(
+        self,
+        smoothing: Optional[Smoothing] = None,
+        thresholds: Optional[Mapping[str, float]] = None,
+    ) -> None:
         self.smoothing = smoothing or Smoothing()
+        self.thresholds = thresholds or {}
         self.tracks: list[Track] = []
         self._count = 0
         self._ended: Counter[str] = Counter()
@@ -141,7 +155,7 @@ class Tracker:
 
     def _begin(self, box: np.ndarray) -> Track:
         self._count += 1
-        track = Track(self._count, box, self.smoothing)
+        track = Track(self._count, box, self.smoothing, self.thresholds)
         self.tracks.append(track)
         return track
 

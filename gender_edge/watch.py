@@ -27,7 +27,8 @@ def lines(result: Result) -> list[str]:
     return [
         json.dumps(
             {
-                "camera": result.source,
+                "camera": result.camera,
+                "source": result.source,
                 "frame": result.number,
                 "time": round(result.time, 3),
                 "track": face.track,
@@ -119,8 +120,8 @@ class Metrics:
 
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise DataError(f"--metrics {port}: {error.strerror}; take another port") from error
+        except (OSError, OverflowError) as error:
+            raise DataError(f"--metrics {port}: {error}; take another port") from error
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -157,12 +158,13 @@ def prometheus(stats: Sequence[Mapping[str, Any]]) -> str:
 
 def _labels(stats: Mapping[str, Any], **more: str) -> str:
     source = str(stats["source"]).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    pairs = {"camera": source, **more}
+    pairs = {"camera": stats["camera"], "source": source, **more}
     return "{" + ",".join(f'{k}="{v}"' for k, v in pairs.items()) + "}"
 
 
 class Recorder:
-    """A video of one camera with boxes and labels, for people who would rather look.
+    """A video of one camera with boxes and labels, 15 frames a second, for people who would rather
+    look.
 
     Raises:
         DataError: OpenCV cannot write it.
@@ -171,20 +173,21 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer: Optional[cv2.VideoWriter] = None
+        self._size: Sequence[int] = ()
 
     def add(self, result: Result) -> None:
         """One more frame."""
         assert result.image is not None
         if self._writer is None:
-            size = result.image.shape[1::-1]
+            self._size = result.image.shape[1::-1]
             self._writer = cv2.VideoWriter(
-                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, size
+                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, self._size
             )
             if not self._writer.isOpened():
                 raise DataError(
                     f"{self.path}: OpenCV cannot write it; name a file that ends in .mp4"
                 )
-        self._writer.write(drawn(result))
+        self._writer.write(cv2.resize(drawn(result), self._size))  # a source may change its size
 
     def close(self) -> None:
         """Finish the file."""

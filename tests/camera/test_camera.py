@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gender_edge import DataError
-from gender_edge.camera import Camera
+from gender_edge.camera import Camera, shown
 from tests.camera.conftest import RtspServer, wait_for
 
 
@@ -70,9 +70,16 @@ def test_a_killed_camera_is_back(rtsp: RtspServer) -> None:
         before = camera.read(15)
         assert before is not None and before.image.shape == (120, 160, 3)
         rtsp.kill()
-        assert wait_for(lambda: camera.read(0.05) is None and camera.reconnects > 0, 15)
+        assert wait_for(lambda: camera.read(0.5) is None, 15)
+        assert camera.reconnects == 0 and not camera.ended
         rtsp.start()
         started = time.monotonic()
         after = camera.read(15)
         assert after is not None and after.number > before.number
+        assert camera.reconnects == 1
         assert time.monotonic() - started < 10  # the longest pause, and opening
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("rtsp://user:pa!ss@host:554/door") == "rtsp://host:554/door"
+    assert shown("rtsp://host/a@b") == "rtsp://host/a@b" and shown(0) == "0"

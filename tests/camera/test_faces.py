@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gender_edge import ModelError, faces
+from gender_edge import ModelError, faces, zoo
 from gender_edge.faces import Detector
 from gender_edge.tracks import overlaps
 from tests.conftest import PORTRAIT_BOX, labelled
@@ -78,3 +78,5 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "yunet.onnx").write_bytes(b"not a model")
     with pytest.raises(ModelError, match="cannot open it as a face detector"):
         faces.detector(str(tmp_path / "yunet.onnx"))
+    with pytest.raises(ModelError, match=r"model\.onnx"):  # an ONNX file of another kind
+        faces.detector(str(zoo.entry(zoo.default()).path))

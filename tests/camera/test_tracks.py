@@ -47,6 +47,17 @@ def _answered(answers: list[float], smoothing: Smoothing = Smoothing()) -> Track
     return track
 
 
+def test_the_models_own_thresholds_hold() -> None:
+    """Three in four would do for a label, but the model withholds "male" below nine in ten."""
+    strict = {"female": 0.6, "male": 0.9}
+    track = Track(1, np.zeros(4), Smoothing(), strict)
+    track.answer(0.2)
+    assert track.label is None
+    track = Track(1, np.zeros(4), Smoothing(), strict)
+    track.answer(0.05)
+    assert track.label == "male" and track.sureness == pytest.approx(0.95)
+
+
 def test_a_label_needs_reason_and_does_not_flicker() -> None:
     assert _answered([0.6]).label is None
     assert _answered([0.9]).label == "female"

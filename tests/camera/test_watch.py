@@ -47,12 +47,14 @@ def test_metrics_are_prometheus(portrait_clip: Path, classifier: Classifier) -> 
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
                 text = answer.read().decode()
-            with pytest.raises(DataError, match="take another port"):
-                Metrics(pipeline, metrics.port)
+            for port in (metrics.port, 70000):
+                with pytest.raises(DataError, match="take another port"):
+                    Metrics(pipeline, port)
         finally:
             metrics.close()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
-    assert values[f'gender_edge_frames_total{{camera="{portrait_clip}"}}'] == 30
-    assert values[f'gender_edge_tracks_total{{camera="{portrait_clip}",label="female"}}'] == 2
+    assert values[f'gender_edge_frames_total{{camera="0",source="{portrait_clip}"}}'] == 30
+    place = f'camera="0",source="{portrait_clip}"'
+    assert values[f'gender_edge_tracks_total{{{place},label="female"}}'] == 2
     assert all(np.isfinite(v) for v in values.values())
