@@ -12,7 +12,9 @@ class Meter:
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self._zones = [
-            zone for zone in sorted(powercap.glob("*-rapl:[0-9]")) if _read(zone / "energy_uj")
+            zone
+            for zone in sorted(powercap.glob("*-rapl:[0-9]*"))
+            if _name(zone).startswith("package") and _read(zone / "energy_uj")
         ]
         self._gpus = _gpus()
         self._start = self._counters()
@@ -33,6 +35,14 @@ class Meter:
     def _counters(self) -> list[float]:
         packages = [_read(zone / "energy_uj") / 1e6 for zone in self._zones]
         return packages + [_gpu_joules(gpu) for gpu in self._gpus]
+
+
+def _name(zone: Path) -> str:
+    """What a zone counts: a package, or parts and sums of packages, which are not to be added."""
+    try:
+        return (zone / "name").read_text()
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> int:

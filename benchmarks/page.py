@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from html import escape
 from typing import Any
 
 from benchmarks import figures, report
 
+_drawings = itertools.count()
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
        color: #1a202c; }
@@ -43,8 +45,9 @@ def html(result: dict[str, Any]) -> str:
 
 
 def _judged(result: dict[str, Any]) -> list[str]:
-    """Groups, risk and calibration, set by set; the same for every engine, so each name once."""
-    judged = {v["name"]: v["evaluation"] for v in result["variants"] if v.get("evaluation")}
+    """Groups, risk and calibration, set by set."""
+    variants = [v for v in result["variants"] if v.get("evaluation")]
+    judged = {report.judged_as(v): v["evaluation"] for v in variants}
     parts = []
     for dataset in dict.fromkeys(name for sets in judged.values() for name in sets):
         parts.append(f"<h2>{escape(dataset)}</h2>")
@@ -70,5 +73,6 @@ def _svg(figure: Any) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg")
     # Without the XML head, and with names that no other picture on the page uses.
-    drawing, number = re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL), id(figure)
+    drawing = re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL)
+    number = next(_drawings)
     return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>f{number}-", drawing)

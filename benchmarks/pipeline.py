@@ -69,12 +69,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Play the video on all streams and note what came of it."""
     detector = faces.detector(arguments.detector)
     smoothing = Smoothing(sure=float("inf")) if arguments.every_frame else None
-    end = time.monotonic() + arguments.seconds
-    settled = time.monotonic() + SETTLING * arguments.seconds
     held: list[float] = []
     with Classifier(arguments.model, device=arguments.device) as classifier:
         cameras = [Camera(arguments.video, live=True, loop=True) for _ in range(arguments.streams)]
         with Pipeline(cameras, classifier, detector, smoothing=smoothing) as pipeline:
+            end = time.monotonic() + arguments.seconds
+            settled = time.monotonic() + SETTLING * arguments.seconds
             for _ in pipeline:
                 now = time.monotonic()
                 if now > settled:

@@ -34,7 +34,7 @@ class Process:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(description)],
+            [sys.executable, str(ROOT / "benchmarks" / "worker.py"), json.dumps(description)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

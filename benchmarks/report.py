@@ -79,14 +79,21 @@ def _accuracy(variant: dict[str, Any]) -> str:
     return _share(accuracy) + ("" if accuracy["measured"] else " (recorded)")
 
 
+def judged_as(variant: dict[str, Any]) -> str:
+    """Whose accuracy it is: of a name where recorded, of a name and engine where measured."""
+    measured = variant["accuracy"]["measured"]
+    return f"{variant['name']} ({variant['engine']})" if measured else str(variant["name"])
+
+
 def camera_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """How many cameras each subject serves; the first row is the head, none if none was asked."""
     table = []
     for variant in result["variants"]:
         if stream := variant.get("cameras"):
             load = f"{stream['fps']:g} fps, {stream['faces']} faces, {stream['deadline_ms']:.0f} ms"
-            table.append((variant["name"], variant["engine"], load, str(stream["cameras"])))
-    head = ("variant", "engine", "each frame within, at the 99th percentile", "cameras")
+            served = (stream["clock"], load, str(stream["cameras"]))
+            table.append((variant["name"], variant["engine"], *served))
+    head = ("variant", "engine", "clock", "each frame within, at the 99th percentile", "cameras")
     return [head, *table] if table else []
 
 
@@ -114,10 +121,9 @@ def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     recorded = [v for v in result["variants"] if v.get("accuracy", {}).get("sets")]
     names = list(dict.fromkeys(name for v in recorded for name in v["accuracy"]["sets"]))
     table: list[tuple[str, ...]] = [("balanced accuracy, %", *names)] if recorded else []
-    for variant in {v["name"]: v for v in recorded}.values():  # the same for every engine
-        sets = variant["accuracy"]["sets"]
-        cells = (_share(sets[name]) if name in sets else "-" for name in names)
-        table.append((variant["name"], *cells))
+    for name, sets in {judged_as(v): v["accuracy"]["sets"] for v in recorded}.items():
+        cells = (_share(sets[part]) if part in sets else "-" for part in names)
+        table.append((name, *cells))
     return table
 
 

@@ -15,6 +15,7 @@ to stderr, the table to stdout; its last line is the whole result as one line of
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import sys
@@ -27,7 +28,6 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
-    energy,
     figures,
     machine,
     page,
@@ -45,7 +45,10 @@ from gender_edge.labelled import read_labelled
 
 RECORDED = "Accuracy: mean balanced accuracy over the recorded test sets ({})."
 MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
-SAME = ("devices", "models", "batches", "seconds", "rounds", "threads", "clock", "cameras", "data")
+SAME = (  # what a run must share with the one that it goes on with
+    *("devices", "models", "batches", "seconds", "rounds", "threads", "clock", "detector"),
+    *("cameras", "deadline", "data", "split"),
+)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -108,6 +111,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments.seconds = arguments.seconds or (0.4 if quick else 3.0)
     arguments.rounds = 1 if arguments.one_by_one else arguments.rounds or (2 if quick else 5)
     arguments.devices = arguments.device.split(",")
+    if arguments.record and (
+        arguments.threads or arguments.clock != "network" or 1 not in arguments.batches
+    ):
+        parser.error("--record wants batch 1, --clock network and no --threads")
     return arguments
 
 
@@ -151,12 +158,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"\nbenchmark: {arguments.json} holds what was measured; --resume goes on")
         return 130
     print(report.text(result))
+    print(json.dumps(result), flush=True)
     for line in rounds.too_wide(result["variants"]):
         print(f"benchmark: rounds differ too much to rank {line}", file=sys.stderr)
     _write(result, arguments)
     if arguments.record:
         records.record(result)
-    print(json.dumps(result))
     return int(any("error" in v for v in result["variants"]))
 
 
@@ -180,6 +187,8 @@ def _begin(
     if arguments.resume and arguments.json.is_file():
         result: dict[str, Any] = json.loads(arguments.json.read_text())
         other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
+        here = machine.describe()
+        other += [k for k in ("cpu", "cores", "packages") if result["machine"].get(k) != here[k]]
         if other:
             raise GenderEdgeError(
                 f"{arguments.json} was made with other {', '.join(other)}; repeat that command, or "
@@ -224,6 +233,7 @@ def _measure(
         for description in plan:
             row = rows[description["name"], description["engine"]]
             row.pop("error", None)
+            _forget_another_file(description, row)
             _progress(f"opening {row['name']} on {row['asked']}")
             try:
                 _remember(description, row, arguments)
@@ -232,12 +242,30 @@ def _measure(
                 open_now.append((row, process))
             except SubjectError as error:
                 row["error"] = str(error)
+        _finish(result, arguments)
         for number in range(1, arguments.rounds + 1):
             each(lambda row, p: _round(row, p, arguments, number), f"round {number}")  # noqa: B023
         if arguments.cameras:
             each(lambda row, p: _cameras(row, p, arguments), "cameras")
         each(lambda row, p: _judge(row, p, arguments), "accuracy")
     _progress("")
+
+
+def _forget_another_file(description: dict[str, Any], row: dict[str, Any]) -> None:
+    """Begin a row anew if the model is not the file that an interrupted run had."""
+    if description["kind"] != "variant":
+        return
+    name = description["name"]
+    try:
+        path = zoo.entry(name).path if name in zoo.names() else Path(name)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, GenderEdgeError):  # opening it will say why
+        return
+    if row.get("sha256") not in (None, digest):
+        kept = {key: row[key] for key in ("name", "asked", "kind", "engine")}
+        row.clear()
+        row.update({**kept, "rounds": {}})
+    row["sha256"] = digest
 
 
 def _remember(
@@ -263,7 +291,6 @@ def _round(
         done = row["rounds"].setdefault(str(batch), [])
         if len(done) >= number:
             continue
-        meter = energy.Meter()
         timed = process.ask(
             "time",
             batch=batch,
@@ -271,7 +298,7 @@ def _round(
             clock=arguments.clock,
             detector=arguments.detector,
         )
-        done.append({**timed, "joules": meter.joules()})
+        done.append(timed)
 
 
 def _cameras(row: dict[str, Any], process: Process, arguments: argparse.Namespace) -> None:
@@ -283,7 +310,7 @@ def _cameras(row: dict[str, Any], process: Process, arguments: argparse.Namespac
             fps=fps,
             faces=faces,
             deadline_ms=arguments.deadline or 1e3 / fps,
-            seconds=max(0.5, arguments.seconds / 3),
+            seconds=max(1.0, arguments.seconds / 3),
         )
 
 
@@ -295,14 +322,17 @@ def _judge(row: dict[str, Any], process: Process, arguments: argparse.Namespace)
     if arguments.data:
         sets = process.ask("judge", lists=arguments.data, split=arguments.split)["sets"]
     parts = {name: figures["balanced_accuracy"] for name, figures in sets.items()}
-    mean = zoo.mean_accuracy(list(parts.values())) if parts else {"value": None}
+    whole = [part for part in parts.values() if part["value"] is not None]
+    mean = zoo.mean_accuracy(whole) if whole else {"value": None}
     row["accuracy"] = {"measured": bool(arguments.data), **mean, "sets": parts}
     row["evaluation"] = sets
 
 
 def _finish(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Bring the figures that follow from others up to date, and keep the result so far."""
-    peaks = result["machine"]["peaks"]
+    # The peaks are those of the processor's cores all together, for arithmetic and nothing else.
+    whole = result["threads"] is None and result["settings"]["clock"] == "network"
+    peaks = result["machine"]["peaks"] if whole else None
     for row in result["variants"]:
         row["batches"] = [
             _batch(row, int(batch), done, peaks) for batch, done in row["rounds"].items() if done
@@ -313,7 +343,7 @@ def _finish(result: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 
 def _batch(
-    row: dict[str, Any], batch: int, done: list[dict[str, Any]], peaks: dict[str, float]
+    row: dict[str, Any], batch: int, done: list[dict[str, Any]], peaks: dict[str, float] | None
 ) -> dict[str, Any]:
     figures = {"batch": batch, **rounds.together(done)}
     memory = row.get("resident_mb", {}).get(str(batch))
@@ -327,10 +357,10 @@ def _batch(
 
 
 def _roofline(
-    row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float]
+    row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float] | None
 ) -> float | None:
-    """The least time that the machine's peaks allow, as a share of the time that it took."""
-    if not row.get("macs"):
+    """The least time that the processor's peaks allow, as a share of the time that it took."""
+    if peaks is None or not row.get("macs") or not row["provider"].startswith("CPU"):
         return None
     pixels = figures["batch"] * 3 * row["input_size"] ** 2
     compute = row["macs"] * figures["batch"] / (1e9 * peaks["gemm_gmacs"])

@@ -12,7 +12,7 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 
-from . import scenes
+from . import energy, scenes
 from .subjects import Subject
 
 CLOCKS = {
@@ -24,6 +24,7 @@ CLOCKS = {
 WARMUP_RUNS = 3
 FEWEST_RUNS = 5
 MOST_CAMERAS = 4096
+LASTING = 20  # deadlines that a trial of cameras lasts at least
 MOST_AT_ONCE = 64  # faces
 
 
@@ -52,14 +53,16 @@ def work(subject: Subject, clock: str, batch: int, detector: str | None) -> Call
     return whole
 
 
-def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, float]:
-    """Latency percentiles in ms of a call repeated for some seconds, and faces a second.
+def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, float | None]:
+    """Latency percentiles in ms of a call repeated for some seconds, faces a second, and joules
+    of the whole machine meanwhile, where it counts them.
 
     With a batch of 1 that is MLPerf's single stream, with a large one offline.
     """
     for _ in range(WARMUP_RUNS):
         call()
     times: list[float] = []
+    meter = energy.Meter()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < FEWEST_RUNS:
         begin = time.perf_counter()
@@ -73,6 +76,7 @@ def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, floa
         "p90_ms": p90,
         "p99_ms": p99,
         "faces_per_s": faces_per_s,
+        "joules": meter.joules(),
     }
 
 
@@ -95,13 +99,22 @@ def cameras(
     held, missed = 0, None
     trial = 1
     while trial <= MOST_CAMERAS and missed != held + 1:
-        late = p99_of_queue(serve, trial, fps, at_once, seconds)
+        lasting = max(seconds, LASTING * deadline_ms / 1e3)  # else a growing queue looks short
+        late = p99_of_queue(serve, trial, fps, at_once, lasting)
+        if late > deadline_ms:  # a stall of the machine is no verdict: once more
+            late = p99_of_queue(serve, trial, fps, at_once, lasting)
         if late <= deadline_ms:
             held = trial
         else:
             missed = trial
         trial = 2 * trial if missed is None else (held + missed) // 2
-    return {"cameras": held, "fps": fps, "faces": faces, "deadline_ms": deadline_ms}
+    return {
+        "cameras": held,
+        "clock": clock,
+        "fps": fps,
+        "faces": faces,
+        "deadline_ms": deadline_ms,
+    }
 
 
 def p99_of_queue(

@@ -79,8 +79,9 @@ class Variant(Subject):
 
         spec, shipped = self.classifier.spec, self.model in zoo.names()
         path = zoo.entry(self.model).path if shipped else Path(self.model)
+        cuda = self.classifier.provider.startswith("CUDA")  # of ONNX Runtime
         return {
-            "engine": self.classifier.backend.split()[0],
+            "engine": self.classifier.backend.split()[0] + (" cuda" if cuda else ""),
             "classifier": repr(self.classifier),
             "backend": self.classifier.backend,
             "provider": self.classifier.provider,

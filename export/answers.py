@@ -63,7 +63,9 @@ def _kept(run: Path, pack: Pack) -> Answers:
     cache = pack.derived(f"answers-{run.name}-{digest}.npz")
     if not cache.exists():
         found = ask(teacher, pack, trained_size(run))
-        np.savez(cache, logits=found.logits, embeddings=found.embeddings)
+        partial = cache.with_name(f"partial-{cache.name}")
+        np.savez(partial, logits=found.logits, embeddings=found.embeddings)
+        partial.replace(cache)
     with np.load(cache) as kept:
         return Answers(*(torch.from_numpy(kept[k]) for k in ("logits", "embeddings")))
 

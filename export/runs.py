@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -40,7 +41,9 @@ def remember(recipe: Recipe, run: Path) -> None:
     path = run / CONFIG
     own = json.loads(json.dumps(asdict(recipe)))
     before = json.loads(path.read_text()) if path.exists() else own
-    changed = {k for k in own if own[k] != before.get(k)} - AFTER_TRAINING
+    # What recipes could not say yet when the run was begun, was as it is by default.
+    default = {f.name: json.loads(json.dumps(f.default)) for f in fields(Recipe) if _optional(f)}
+    changed = {k for k in own if own[k] != before.get(k, default.get(k))} - AFTER_TRAINING
     if changed:
         raise DataError(
             f"{run}: was trained with other {', '.join(sorted(changed))}; remove that folder to "
@@ -48,6 +51,10 @@ def remember(recipe: Recipe, run: Path) -> None:
         )
     if own != before or not path.exists():
         path.write_text(json.dumps(own, indent=1))
+
+
+def _optional(field: Field[Any]) -> bool:
+    return field.default is not MISSING
 
 
 def finished(run: Path) -> Network:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.compare import main
+from benchmarks.compare import compare, main
+from gender_edge import zoo
+from tests.conftest import ROOT
 
 ROW = {"batch": 1, "p50_ms": 1.0, "p99_ms": 2.0, "faces_per_s": 900.0}
 INTERVAL = {"p50_ms": [0.9, 1.1], "p99_ms": [1.5, 2.5], "faces_per_s": [850.0, 950.0]}
@@ -94,3 +96,34 @@ def test_what_is_gone_is_a_loss(
     (tmp_path / "b.json").write_text("{")
     assert main([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
     assert "b.json" in capsys.readouterr().err
+
+
+def test_committed_results_are_of_what_is_shipped() -> None:
+    """Bytes, parameters, multiply-accumulates and accuracy: nothing is worse than what the README
+    shows, and nothing that it shows is gone.
+    """
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        committed = json.loads(path.read_text())
+        present = {"variants": [_counted(v) for v in committed["variants"]]}
+        changes = compare(committed, present, None)
+        assert {c.verdict for c in changes} == {"equal"}, changes
+
+
+def _peer(variant: dict[str, Any]) -> bool:
+    return variant.get("kind") == "peer"
+
+
+def _counted(variant: dict[str, Any]) -> dict[str, Any]:
+    if _peer(variant):
+        return variant
+    entry = zoo.entry(variant["name"])
+    spec = entry.evaluation["spec"]
+    sets = {name: own["balanced_accuracy"] for name, own in entry.evaluation["sets"].items()}
+    return {
+        "name": variant["name"],
+        "engine": variant["engine"],
+        "bytes": entry.bytes,
+        "parameters": spec["parameters"],
+        "macs": spec["macs"],
+        "accuracy": {"sets": sets},
+    }

@@ -114,6 +114,16 @@ def test_last_line_is_json(
     assert "(recorded)" not in out
 
 
+def test_nothing_to_measure_is_still_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.json"
+    assert main(["no_such_model", "--batches=1", f"--json={out}"]) == 1
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "no shipped model" in printed["variants"][0]["error"]
+    assert json.loads(out.read_text())["variants"] == printed["variants"]
+
+
 def test_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +150,12 @@ def test_an_interrupted_run_goes_on(
     assert main([*argv, "--resume"]) == 0
     done = json.loads(out.read_text())["variants"][0]
     assert done["rounds"]["1"][:2] == kept and len(done["rounds"]["1"]) == 3 == len(measured)
+    changed = json.loads(out.read_text())
+    changed["variants"][0]["sha256"] = "of another file"
+    out.write_text(json.dumps(changed))
+    assert main([*argv, "--resume"]) == 0
+    anew = json.loads(out.read_text())["variants"][0]
+    assert anew["rounds"]["1"] == measured[3:] and len(measured) == 6
 
 
 def test_unreadable_data_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
