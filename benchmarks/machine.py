@@ -37,8 +37,20 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "opencv": cv2.__version__,
+        "power": _power(),
         "load_before": [round(v, 2) for v in os.getloadavg()],
     }
+
+
+def _power() -> dict[str, str]:
+    """What the kernel says of the processor's speed: governor and boost, where it does."""
+    root = Path("/sys/devices/system/cpu")
+    places = {
+        "governor": root / "cpu0/cpufreq/scaling_governor",
+        "boost": root / "cpufreq/boost",
+        "no_turbo": root / "intel_pstate/no_turbo",
+    }
+    return {name: text for name, place in places.items() if (text := _read(str(place)).strip())}
 
 
 def slug(machine: dict[str, Any]) -> str:

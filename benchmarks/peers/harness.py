@@ -20,6 +20,8 @@ import numpy as np
 from benchmarks.subjects import Face, Subject
 from gender_edge.errors import DataError
 
+from . import sessions
+
 HARNESS = "run_peers.py"
 KIND = "harness"
 
@@ -33,26 +35,42 @@ def describe(folder: Path, threads: int | None) -> list[dict[str, Any]]:
     return [
         {
             "name": _short(adapter.name),
-            "engine": adapter.engine,
+            "engine": engine,
             "kind": KIND,
-            "open": {"folder": str(folder), "name": adapter.name, "threads": threads},
+            "open": {
+                "folder": str(folder),
+                "name": adapter.name,
+                "engine": engine,
+                "threads": threads,
+            },
         }
         for adapter in _adapters(folder)
+        for engine in (sessions.engines() if _onnx(adapter) else [adapter.engine])
     ]
+
+
+def _onnx(adapter: Any) -> bool:
+    """Whether it runs one ONNX file on ONNX Runtime, which other engines take just as well."""
+    return adapter.engine == "onnxruntime" and str(adapter.files[0]).endswith(".onnx")
 
 
 class HarnessPeer(Subject):
     """One adapter of the harness."""
 
-    def __init__(self, folder: str, name: str, threads: int | None) -> None:
+    def __init__(self, folder: str, name: str, engine: str, threads: int | None) -> None:
         self.adapter = next(a for a in _adapters(Path(folder)) if a.name == name)
-        self.adapter.load(threads or 0)
+        self.engine = engine
+        if engine == self.adapter.engine:
+            self.adapter.load(threads or 0)
+        else:
+            self.adapter.s = sessions.session(str(self.adapter.files[0]), engine, threads)
+            self.adapter.i = self.adapter.s.get_inputs()[0].name
 
     def facts(self) -> dict[str, Any]:
         """As the harness tells them."""
         return {
-            "engine": self.adapter.engine,
-            "backend": self.adapter.version,
+            "engine": self.engine,
+            "backend": sessions.version(self.engine),
             "version": self.adapter.name,
             "precision": "int8" if "INT8" in self.adapter.name else "fp32",
             "input_size": self.adapter.size,

@@ -21,7 +21,17 @@ FORMATS = {"json": "a.json", "markdown": "a.md", "csv": "a.csv", "plot": "a.png"
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    argv = [zoo.default(), zoo.names()[-1], "--batches", "1,3", "--seconds", "0.1", "--rounds", "2"]
+    argv = [
+        zoo.default(),
+        zoo.names()[-1],
+        "--device=auto",
+        "--batches",
+        "1,3",
+        "--seconds",
+        "0.1",
+        "--rounds",
+        "2",
+    ]
     argv += ["--cameras", "30x2", *(f"--{kind}={folder / name}" for kind, name in FORMATS.items())]
     assert main(argv) == 0
     return folder
@@ -103,7 +113,8 @@ def test_last_line_is_json(
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / "a.png"), face)
     path = str(zoo.entry(zoo.default()).path)
-    argv = [path, "no_such_model", "--batches=1", "--seconds=0.05", f"--data={tmp_path}"]
+    argv = [path, "no_such_model", "--device=auto", "--batches=1", "--seconds=0.05"]
+    argv += [f"--data={tmp_path}"]
     assert main([*argv, "--one-by-one", "--clock=decode"]) == 1
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
@@ -129,7 +140,8 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     """What was measured before the interruption is kept and not measured again."""
     out = tmp_path / "a.json"
-    argv = [zoo.default(), "--batches=1", "--seconds=0.1", "--rounds=3", f"--json={out}"]
+    argv = [zoo.default(), "--device=onnxruntime", "--batches=1", "--seconds=0.1", "--rounds=3"]
+    argv += [f"--json={out}"]
     measured, stop = [], [2]
     proper = benchmark._round
 
