@@ -2,7 +2,7 @@
 
 A ResNet of 29 convolutions at half the usual width (Davis King 2017, "High Quality Face
 Recognition with Deep Metric Learning"; public domain, CC0 1.0), here without its last dense
-layer. 
+layer.
 """
 
 from __future__ import annotations
