@@ -1,14 +1,5 @@
-"""Every shipped variant on this machine, and peers beside them: latency, throughput, memory,
-size, energy where it is counted, and accuracy.
-
-    python benchmarks/run.py                          all shipped variants
-    python benchmarks/run.py --data faces.csv         accuracy measured here, not as recorded
-    python benchmarks/run.py --peers --peers-dir DIR  other projects' classifiers in the same run
-    python benchmarks/run.py --cameras 15x3           how many cameras (15 fps, 3 faces) it serves
-    python benchmarks/run.py --json a.json --html a.html --plot a.png
-
-Every subject has a process of its own; they are timed in rounds, one after another. Progress goes
-to stderr, the table to stdout; its last line is the whole result as one line of JSON.
+"""A benchmark run, from its command line (`command_line.py`) to its files: every subject in a
+process of its own, timed in rounds, one after another.
 """
 
 from __future__ import annotations
@@ -27,6 +18,8 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
+    command_line,
+    derived,
     figures,
     machine,
     page,
@@ -35,110 +28,22 @@ from benchmarks import (
     records,
     report,
     rounds,
-    scenarios,
     subjects,
 )
 from benchmarks.processes import ROOT, Process, SubjectError
 from gender_edge import GenderEdgeError, zoo
 from gender_edge.labelled import read_labelled
 
-RECORDED = "Accuracy: mean balanced accuracy over the recorded test sets ({})."
-MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
 SAME = (  # what a run must share with the one that it goes on with
     *("devices", "models", "batches", "seconds", "rounds", "threads", "clock", "detector"),
     *("cameras", "deadline", "data", "split"),
 )
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="*", help="shipped names or files (default: all shipped)")
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
-    what.add_argument("--seconds", type=float, help="for each batch size, all rounds (default: 3)")
-    what.add_argument("--rounds", type=int, help="how often each is visited (default: 5)")
-    what.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
-    what.add_argument(
-        "--device",
-        help="as Classifier takes it; several (cpu,cuda) are rows of their own (default: every "
-        "engine that is installed)",
-    )
-    what.add_argument(
-        "--clock",
-        choices=scenarios.CLOCKS,
-        default="network",
-        help="; ".join(f"{name}: {text}" for name, text in scenarios.CLOCKS.items()),
-    )
-    what.add_argument("--detector", help="YuNet ONNX file, for --clock detect")
-    what.add_argument(
-        "--cameras", type=_stream, metavar="FPSxFACES", help="also MLPerf's multi stream"
-    )
-    what.add_argument("--deadline", type=float, help="ms, for --cameras (default: one frame)")
-    what.add_argument(
-        "--data",
-        action="append",
-        help="labelled folder or list: measure accuracy here; several are averaged",
-    )
-    what.add_argument("--split", help="only this split of the data")
-    what.add_argument("--peers", action="store_true", help="other projects' classifiers too")
-    what.add_argument("--peers-dir", type=Path, help="a folder of peers with their harness")
-    what.add_argument("--quick", action="store_true", help="batches 1 and 16, 0.4 s each")
-    what.add_argument(
-        "--one-by-one", action="store_true", help="no two subjects in memory at once; no rounds"
-    )
-    out = parser.add_argument_group("what is written")
-    out.add_argument("--json", type=Path, metavar="FILE", help="kept up to date while it runs")
-    out.add_argument("--resume", action="store_true", help="go on with what --json FILE holds")
-    out.add_argument("--markdown", type=Path, metavar="FILE")
-    out.add_argument("--csv", type=Path, metavar="FILE")
-    out.add_argument("--plot", type=Path, metavar="FILE", help="PNG, SVG or PDF")
-    out.add_argument("--html", type=Path, metavar="FILE", help="one page with all plots")
-    out.add_argument("--save", action="store_true", help="JSON under benchmarks/results/")
-    out.add_argument(
-        "--record", action="store_true", help="keep latencies for `gender-edge models --budget-ms`"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.clock == "detect" and not arguments.detector:
-        parser.error("--clock detect needs --detector FILE, a YuNet ONNX file")
-    if arguments.resume and not arguments.json:
-        parser.error("--resume needs --json FILE, what was interrupted")
-    quick = arguments.quick
-    arguments.batches = arguments.batches or ([1, 16] if quick else [1, 8, 32])
-    arguments.seconds = arguments.seconds or (0.4 if quick else 3.0)
-    arguments.rounds = 1 if arguments.one_by_one else arguments.rounds or (2 if quick else 5)
-    arguments.devices = arguments.device.split(",") if arguments.device else subjects.engines()
-    if arguments.record and (
-        arguments.threads or arguments.clock != "network" or 1 not in arguments.batches
-    ):
-        parser.error("--record wants batch 1, --clock network and no --threads")
-    return arguments
-
-
-def _sizes(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected batch sizes such as 1,8,32")
-    return sorted({int(p) for p in parts})
-
-
-def _stream(text: str) -> tuple[float, int]:
-    fps, _, faces = text.partition("x")
-    try:
-        stream = float(fps), int(faces or 1)
-    except ValueError:
-        stream = 0.0, 0
-    if min(stream) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected frames a second x faces, as 15x3")
-    return stream
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns 0, 1 if a subject could not be measured, 2 if nothing could."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = parse(argv)
+    arguments = command_line.parse(argv)
     if arguments.plot or arguments.html:
         figures.need_matplotlib()
     try:
@@ -328,51 +233,10 @@ def _judge(row: dict[str, Any], process: Process, arguments: argparse.Namespace)
 
 
 def _finish(result: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Bring the figures that follow from others up to date, and keep the result so far."""
-    # The peaks are those of the processor's cores all together, for arithmetic and nothing else.
-    whole = result["threads"] is None and result["settings"]["clock"] == "network"
-    peaks = result["machine"]["peaks"] if whole else None
-    for row in result["variants"]:
-        row["batches"] = [
-            _batch(row, int(batch), done, peaks) for batch, done in row["rounds"].items() if done
-        ]
-    result["accuracy_note"] = _note(result["variants"], arguments.data)
+    """After each step: the result so far is whole, and kept."""
+    derived.update(result)
     if arguments.json:
         _keep(arguments.json, result)
-
-
-def _batch(
-    row: dict[str, Any], batch: int, done: list[dict[str, Any]], peaks: dict[str, float] | None
-) -> dict[str, Any]:
-    figures = {"batch": batch, **rounds.together(done)}
-    memory = row.get("resident_mb", {}).get(str(batch))
-    joules = [r["joules"] / (r["runs"] * batch) for r in done if r.get("joules")]
-    return {
-        **figures,
-        "resident_mb": memory,
-        "mj_per_face": 1e3 * sum(joules) / len(joules) if joules else None,
-        "roofline": _roofline(row, figures, peaks),
-    }
-
-
-def _roofline(
-    row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float] | None
-) -> float | None:
-    """The least time that the processor's peaks allow, as a share of the time that it took."""
-    if peaks is None or not row.get("macs") or not row["provider"].startswith("CPU"):
-        return None
-    pixels = figures["batch"] * 3 * row["input_size"] ** 2
-    compute = row["macs"] * figures["batch"] / (1e9 * peaks["gemm_gmacs"])
-    traffic = (row["bytes"] + pixels) / (1e9 * peaks["copy_gb_s"])
-    return float(max(compute, traffic) / (figures["p50_ms"] / 1e3))
-
-
-def _note(variants: list[dict[str, Any]], data: list[str] | None) -> str:
-    done = [v["accuracy"] for v in variants if v.get("accuracy", {}).get("sets")]
-    if not done:
-        return ""
-    sets = ", ".join(f"{name} ({s['n']} faces)" for name, s in done[0]["sets"].items())
-    return (MEASURED if data else RECORDED).format(sets)
 
 
 def _progress(text: str) -> None:

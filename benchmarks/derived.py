@@ -1,0 +1,56 @@
+"""Figures that follow from others: medians over rounds, energy a face, distance to the roofline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import rounds
+
+RECORDED = "Accuracy: mean balanced accuracy over the recorded test sets ({})."
+MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
+
+
+def update(result: dict[str, Any]) -> None:
+    """Bring them up to date in a result as it is so far."""
+    # The peaks are those of the processor's cores all together, for arithmetic and nothing else.
+    whole = result["threads"] is None and result["settings"]["clock"] == "network"
+    peaks = result["machine"]["peaks"] if whole else None
+    for row in result["variants"]:
+        row["batches"] = [
+            _batch(row, int(batch), done, peaks) for batch, done in row["rounds"].items() if done
+        ]
+    result["accuracy_note"] = _note(result["variants"], bool(result["settings"]["data"]))
+
+
+def _batch(
+    row: dict[str, Any], batch: int, done: list[dict[str, Any]], peaks: dict[str, float] | None
+) -> dict[str, Any]:
+    figures = {"batch": batch, **rounds.together(done)}
+    memory = row.get("resident_mb", {}).get(str(batch))
+    joules = [r["joules"] / (r["runs"] * batch) for r in done if r.get("joules")]
+    return {
+        **figures,
+        "resident_mb": memory,
+        "mj_per_face": 1e3 * sum(joules) / len(joules) if joules else None,
+        "roofline": _roofline(row, figures, peaks),
+    }
+
+
+def _roofline(
+    row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float] | None
+) -> float | None:
+    """The least time that the processor's peaks allow, as a share of the time that it took."""
+    if peaks is None or not row.get("macs") or not row["provider"].startswith("CPU"):
+        return None
+    pixels = figures["batch"] * 3 * row["input_size"] ** 2
+    compute = row["macs"] * figures["batch"] / (1e9 * peaks["gemm_gmacs"])
+    traffic = (row["bytes"] + pixels) / (1e9 * peaks["copy_gb_s"])
+    return float(max(compute, traffic) / (figures["p50_ms"] / 1e3))
+
+
+def _note(variants: list[dict[str, Any]], measured: bool) -> str:
+    done = [v["accuracy"] for v in variants if v.get("accuracy", {}).get("sets")]
+    if not done:
+        return ""
+    sets = ", ".join(f"{name} ({s['n']} faces)" for name, s in done[0]["sets"].items())
+    return (MEASURED if measured else RECORDED).format(sets)
