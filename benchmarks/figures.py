@@ -53,6 +53,14 @@ def shown(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def computed_on(result: dict[str, Any], variants: Sequence[dict[str, Any]]) -> str:
+    """What some of a result's rows ran on: the processor, or the GPUs, or both."""
+    machine = result["machine"]
+    processor = f"{machine['cpu']}, {machine['cores']} cores"
+    places = [v["gpu"]["name"] if v.get("gpu") else processor for v in variants]
+    return " and ".join(dict.fromkeys(places)) or processor
+
+
 def save_front(result: dict[str, Any], path: Path) -> None:
     """Balanced accuracy against latency, a panel an engine, as a file.
 
@@ -74,11 +82,10 @@ def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
     along = AXES[axis]
     figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
     panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
-    machine = result["machine"]
     for panel, engine in zip(panels, engines):
         own = [v for v in shown(result) if v["engine"] == engine]
         _panel(panel, [(along.value(v), v) for v in own], along.scale)
-        panel.set_title(f"{machine['cpu']}, {machine['cores']} cores, {engine}")
+        panel.set_title(f"{computed_on(result, own)}, {engine}")
     figure.supxlabel(along.label + ("" if axis == "size" else "; area: file size"))
     panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
     return figure

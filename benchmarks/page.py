@@ -30,8 +30,8 @@ def html(result: dict[str, Any]) -> str:
         SystemExit: matplotlib is not installed.
     """
     figures.need_matplotlib()
-    machine = result["machine"]
-    title = f"Face classifiers on {machine['cpu']}, {machine['cores']} cores"
+    measured = [v for v in result["variants"] if v.get("batches")]
+    title = f"Face classifiers on {figures.computed_on(result, measured)}"
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(report.caption(result))}</p>"]
     parts += [_table(table) for table in report.tables(result)]
     variants = figures.shown(result)

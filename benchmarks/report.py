@@ -19,6 +19,7 @@ from benchmarks import figures
 from benchmarks.scenarios import CLOCKS
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
+GPU = "{name} (compute capability {compute_capability}, driver for CUDA {driver_cuda})"
 HEAD = (
     "variant",
     "engine",
@@ -194,12 +195,24 @@ def caption(result: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
         f"{machine['system']}, Python {machine['python']}, {packages}; "
-        f"threads: {result['threads'] or 'all'}. The clock: {CLOCKS[settings['clock']]}. "
+        f"threads: {result['threads'] or 'all'}.{_gpus(result)} "
+        f"The clock: {CLOCKS[settings['clock']]}. "
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
         "fastest and the slowest round; peak MB is the resident set of a process of its own. "
         f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of an FP32 GEMM and {peaks['copy_gb_s']:.0f} "
         f"GB/s of a copy, measured at the start. {result['accuracy_note']} "
         f"Made by `{result['command']}`."
+    )
+
+
+def _gpus(result: dict[str, Any]) -> str:
+    """The GPUs that rows ran on, and what ran there; nothing where all ran on the processor."""
+    engines: dict[str, list[str]] = {}
+    for variant in result["variants"]:
+        if gpu := variant.get("gpu"):
+            engines.setdefault(GPU.format_map(gpu), []).append(variant["backend"])
+    return "".join(
+        f" On {gpu}: {', '.join(dict.fromkeys(found))}." for gpu, found in engines.items()
     )
 
 

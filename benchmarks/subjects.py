@@ -76,15 +76,18 @@ class Variant(Subject):
     def facts(self) -> dict[str, Any]:
         """What the model says of itself, and its recorded evaluation if it is a shipped one."""
         from gender_edge import zoo
+        from gender_edge.backends import cuda
 
         spec, shipped = self.classifier.spec, self.model in zoo.names()
         path = zoo.entry(self.model).path if shipped else Path(self.model)
-        cuda = self.classifier.provider.startswith("CUDA")  # of ONNX Runtime
+        provider = self.classifier.provider  # of ONNX Runtime "CUDA...", of TensorRT the GPU's name
+        through_cuda = provider.startswith("CUDA")
         return {
-            "engine": self.classifier.backend.split()[0] + (" cuda" if cuda else ""),
+            "engine": self.classifier.backend.split()[0] + (" cuda" if through_cuda else ""),
             "classifier": repr(self.classifier),
             "backend": self.classifier.backend,
-            "provider": self.classifier.provider,
+            "provider": provider,
+            "gpu": None if provider.startswith("CPU") else cuda.identify(),
             "precision": spec.precision,
             "input_size": spec.input_size,
             "parameters": spec.parameters,

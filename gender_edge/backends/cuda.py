@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import BackendError
 
+_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _RELAXED_CAPTURE = 2  # CU_STREAM_CAPTURE_MODE_RELAXED: other threads may go on allocating
 
 
@@ -69,8 +70,7 @@ class Device:
         self.name = str(device.name())
         self.capability = ".".join(str(v) for v in device.compute_capability())
         self.memory = int(device.total_memory())
-        number = driver.get_driver_version()
-        self.driver_version = f"{number // 1000}.{number % 1000 // 10}"
+        self.driver_version = _version(driver.get_driver_version())
         self._context = device.retain_primary_context()
         self.error = driver.Error
 
@@ -130,6 +130,35 @@ class Device:
     def free_memory(self) -> int:
         """Bytes of device memory that nobody has."""
         return int(self.driver.mem_get_info()[0])
+
+
+def identify(index: int = 0) -> dict[str, str]:
+    """A GPU's name, its compute capability, and the CUDA version of its driver.
+
+    Asked of the driver alone: it takes neither pycuda nor a context.
+
+    Raises:
+        BackendError: there is no such GPU.
+    """
+    name, device, number = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
+    capability = []
+    _call("cuInit", ctypes.c_uint(0))
+    _call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
+    _call("cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+    for attribute in _CAPABILITY:
+        _call("cuDeviceGetAttribute", ctypes.byref(number), ctypes.c_int(attribute), device)
+        capability.append(str(number.value))
+    _call("cuDriverGetVersion", ctypes.byref(number))
+    return {
+        "name": name.value.decode(),
+        "compute_capability": ".".join(capability),
+        "driver_cuda": _version(number.value),
+    }
+
+
+def _version(number: int) -> str:
+    """As the driver tells it, 12080, and as it is written, 12.8."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def download_on(stream: int, target: np.ndarray, address: int) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
+import shutil
+import subprocess
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import figures, machine, memory, report
+from benchmarks import derived, figures, machine, memory, page, report
 from benchmarks import run as benchmark
 from benchmarks.run import main
-from gender_edge import zoo
+from benchmarks.subjects import Variant
+from gender_edge import BackendError, zoo
+from gender_edge.backends import cuda
 
 FORMATS = {"json": "a.json", "markdown": "a.md", "csv": "a.csv", "plot": "a.png", "html": "a.html"}
 
@@ -92,6 +98,60 @@ def test_page_needs_nothing_else(outputs: Path) -> None:
     assert not {"script", "link", "img"} & set(tags)
     names = [attributes["id"] for _, attributes in seen if "id" in attributes]
     assert len(names) == len(set(names))
+
+
+DRIVER = """
+#include <stdio.h>
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal ? 101 : 0; }
+int cuDeviceGetName(char *name, int size, int device) {
+    snprintf(name, size, "Some GPU, %d", device); return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : -1; return 0; }
+int cuDriverGetVersion(int *version) { *version = 12080; return 0; }
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that answers as the CUDA driver does: there is no GPU where these tests run."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler for a stand-in for the CUDA driver")
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = tmp_path / "driver.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "driver.c"], check=True)
+    loaded = ctypes.CDLL(str(library))
+    monkeypatch.setattr(cuda, "_library", lambda: loaded)
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_gpu_is_named(result: dict[str, Any]) -> None:
+    """Of rows that ran there, in every title and caption; the processor's rows name that."""
+    cpu = f"{result['machine']['cpu']}, {result['machine']['cores']} cores"
+    assert "GPU" not in report.caption(result) and f"on {cpu}<" in page.html(result)
+    result = deepcopy(result)
+    for name, provider, row in zip(
+        ("onnxruntime 1.22.0", "tensorrt 10.9.0"),
+        ("CUDAExecutionProvider", "Some GPU, 0"),
+        result["variants"],
+    ):
+        variant = Variant(row["name"], "cpu", None, 1)
+        assert variant.facts()["gpu"] is None
+        engine = variant.classifier._backend
+        engine.name, engine.provider = name, provider
+        row.update(variant.facts())
+    derived.update(result)
+    assert all(row["roofline"] is None for v in result["variants"] for row in v["batches"])
+    said = "On Some GPU, 0 (compute capability 9.1, driver for CUDA 12.8): onnxruntime 1.22.0, "
+    assert said + "tensorrt 10.9.0. The clock" in report.caption(result)
+    assert "on Some GPU, 0<" in page.html(result)
+    figure = figures.front(result, "latency", ["onnxruntime cuda", "tensorrt"])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["Some GPU, 0, onnxruntime cuda", "Some GPU, 0, tensorrt"]
+    result["variants"][0]["gpu"] = None
+    assert f"on {cpu} and Some GPU, 0<" in page.html(result)
+    with pytest.raises(BackendError, match="CUDA error 101"):
+        cuda.identify(1)
 
 
 def test_every_device_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,12 @@ from .conftest import MAX_BATCH, crops, female
 pytestmark = pytest.mark.gpu
 
 
+def test_the_driver_names_the_gpu(device: cuda.Device) -> None:
+    found = cuda.identify()
+    assert found["name"] == device.name and found["compute_capability"] == device.capability
+    assert found["driver_cuda"] == device.driver_version
+
+
 @pytest.mark.parametrize("count", [1, 3, MAX_BATCH, MAX_BATCH + 1, 5 * MAX_BATCH])
 def test_answers_like_onnx_runtime(opened: Classifier, shipped: str, count: int) -> None:
     batch = crops(opened, count)
