@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,23 +72,42 @@ def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
     )
 
 
-class _Local(threading.local):
-    """One network a thread: OpenCV's keep their last input."""
+class _OnOpenCV(ABC):
+    """What detectors on OpenCV share: a network a thread, because it keeps its last input."""
 
-    network: Any = None
+    def __init__(self, path: str, *, side: int = SIDE, minimum: float = MINIMUM_SCORE) -> None:
+        self.path, self.side, self.minimum = path, side, minimum
+        self._local = threading.local()
+        self(np.zeros((64, 64, 3), np.uint8))  # a file of another network is told here
+
+    @abstractmethod
+    def __call__(self, frame: np.ndarray) -> Faces:
+        """Faces of a uint8 (H, W, 3) BGR frame."""
+
+    @abstractmethod
+    def _open(self) -> Any:
+        """The file as OpenCV's network."""
+
+    def _network(self) -> Any:
+        """This thread's."""
+        if not hasattr(self._local, "network"):
+            if not Path(self.path).is_file():
+                raise ModelError(f"{self.path}: no such file; name a face detector's ONNX file")
+            try:
+                self._local.network = self._open()
+            except cv2.error as error:
+                raise ModelError(
+                    f"{self.path}: OpenCV cannot open it as a face detector ({error.err})"
+                ) from error
+        return self._local.network
 
 
-class YuNet:
+class YuNet(_OnOpenCV):
     """YuNet (Wu et al. 2023) on OpenCV. Safe to call from many threads.
 
     Raises:
         ModelError: the file is missing, or not YuNet.
     """
-
-    def __init__(self, path: str, *, side: int = SIDE, minimum: float = MINIMUM_SCORE) -> None:
-        self.path, self.side, self.minimum = path, side, minimum
-        self._local = _Local()
-        self(np.zeros((64, 64, 3), np.uint8))
 
     def __call__(self, frame: np.ndarray) -> Faces:
         """Faces of a uint8 (H, W, 3) BGR frame."""
@@ -104,16 +124,11 @@ class YuNet:
         rows[:, :14] *= scale
         return Faces(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14])
 
-    def _network(self) -> Any:
-        if self._local.network is None:
-            self._local.network = _opened(
-                self.path,
-                lambda: cv2.FaceDetectorYN.create(self.path, "", (64, 64), self.minimum, OVERLAP),
-            )
-        return self._local.network
+    def _open(self) -> Any:
+        return cv2.FaceDetectorYN.create(self.path, "", (64, 64), self.minimum, OVERLAP)
 
 
-class CenterFace:
+class CenterFace(_OnOpenCV):
     """CenterFace (Xu et al. 2019, MIT) on OpenCV. Safe to call from many threads.
 
     Raises:
@@ -122,11 +137,6 @@ class CenterFace:
 
     OUTPUTS = ("537", "538", "539", "540")  # heat map, log size, offset, landmarks, as in the file
     STRIDE = 4  # px of the input for each cell of those
-
-    def __init__(self, path: str, *, side: int = SIDE, minimum: float = MINIMUM_SCORE) -> None:
-        self.path, self.side, self.minimum = path, side, minimum
-        self._local = _Local()
-        self(np.zeros((64, 64, 3), np.uint8))
 
     def __call__(self, frame: np.ndarray) -> Faces:
         """Faces of a uint8 (H, W, 3) BGR frame."""
@@ -143,10 +153,8 @@ class CenterFace:
         heat, size, offset, points = (np.asarray(m)[0] for m in maps)
         return self._decode(heat, size, offset, points, scale)
 
-    def _network(self) -> Any:
-        if self._local.network is None:
-            self._local.network = _opened(self.path, lambda: cv2.dnn.readNetFromONNX(self.path))
-        return self._local.network
+    def _open(self) -> Any:
+        return cv2.dnn.readNetFromONNX(self.path)
 
     def _decode(
         self,
@@ -174,17 +182,6 @@ class CenterFace:
             (landmarks[kept] * scale).astype(np.float32),
             scores[kept].astype(np.float32),
         )
-
-
-def _opened(path: str, create: Callable[[], Any]) -> Any:
-    if not Path(path).is_file():
-        raise ModelError(f"{path}: no such file; name a face detector's ONNX file")
-    try:
-        return create()
-    except cv2.error as error:
-        raise ModelError(
-            f"{path}: OpenCV cannot open it as a face detector ({error.err})"
-        ) from error
 
 
 def _shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
