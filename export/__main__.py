@@ -55,6 +55,12 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
         "--init", metavar="FILE", help="VGG16's convolutions (safetensors), or 'imagenet'"
     )
     verb.add_argument(
+        "--age-trunk",
+        type=Path,
+        metavar="FILE",
+        help="VGG16's convolutions to estimate ages with, where a set has none (default: --init's)",
+    )
+    verb.add_argument(
         "--face-init", type=Path, metavar="FILE", help="weights manifest of the face network"
     )
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
@@ -85,7 +91,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         runs=arguments.runs,
         models=arguments.models,
         detector=arguments.detector,
-        trunks=Trunks(vgg16, arguments.face_init),
+        trunks=Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16),
     )
 
 

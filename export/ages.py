@@ -22,6 +22,7 @@ from gender_edge.spec import CropRule
 from .architectures import build, load_trunk
 from .augment import evaluation_crop
 from .data import Pack
+from .trunks import there
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
         return known
     if trunk is None:
         raise DataError(
-            "balance_ages: some training pictures have no age; name VGG16's trunk with --init FILE "
-            "to estimate it, or take balance_ages out of the recipe"
+            "balance_ages: some training pictures have no age; name VGG16's trunk with --age-trunk "
+            "FILE to estimate it, or take balance_ages out of the recipe"
         )
     if not any(np.isfinite(own).any() for own in known):
         raise DataError(
@@ -96,7 +97,7 @@ class _Estimates:
 
     def __init__(self, packs: Sequence[Pack], known: Sequence[np.ndarray], trunk: Path) -> None:
         network = build("vgg", {"widths": "vgg16"}, False).eval()
-        load_trunk(network.trunk, str(trunk))  # type: ignore[arg-type]
+        load_trunk(network.trunk, str(there(trunk, "--age-trunk FILE")))  # type: ignore[arg-type]
         self.network = network
         inputs, ages = [], []
         for pack, own in zip(packs, known):

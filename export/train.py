@@ -55,7 +55,7 @@ def train(
     if not (run / WEIGHTS).exists():
         training = _Training(recipe, packs, run, trunks)
         training.resume()
-        weights = weights_of(recipe, packs, trunks.vgg16)
+        weights = weights_of(recipe, packs, trunks.ages)
         while training.epoch < recipe.epochs:
             loss = training.run_epoch(packs, weights, workers)
             scores = validate(training.result, validation, recipe.sizes[training.epoch])

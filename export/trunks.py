@@ -18,12 +18,14 @@ class Trunks:
     """Where the files lie; None for what is not at hand.
 
     Attributes:
-        vgg16: safetensors of VGG16's convolutions; they also serve to estimate ages.
+        vgg16: safetensors of VGG16's convolutions.
         face: weights manifest of the face recognition network.
+        ages: as `vgg16`, to estimate ages with.
     """
 
     vgg16: Optional[Path] = None
     face: Optional[Path] = None
+    ages: Optional[Path] = None
 
     def load(self, network: nn.Module) -> None:
         """Fill a network's convolutions from the file for its architecture.
@@ -32,14 +34,19 @@ class Trunks:
             DataError: there is none, or it does not fit.
         """
         if isinstance(network, VGG):
-            load_trunk(network, str(_there(self.vgg16, "--init FILE")))
+            load_trunk(network, str(there(self.vgg16, "--init FILE")))
         elif isinstance(network, FaceResNet):
-            load_face_recognition(network, _there(self.face, "--face-init FILE"))
+            load_face_recognition(network, there(self.face, "--face-init FILE"))
         else:
             raise DataError(f"init='trunk': there is none for {type(network).__name__}")
 
 
-def _there(file: Optional[Path], option: str) -> Path:
+def there(file: Optional[Path], option: str) -> Path:
+    """The file that an option names.
+
+    Raises:
+        DataError: it is not there.
+    """
     if file is None or not file.is_file():
-        raise DataError(f"init='trunk': no such file ({file}); name it with {option}")
+        raise DataError(f"published weights: no such file ({file}); name it with {option}")
     return file

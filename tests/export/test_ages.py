@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
+from torchvision import models
 
+from export import start
+from export.__main__ import main
 from export.ages import MOST_OFTEN, ages_of, balancing
-from export.architectures import build
+from export.architectures import build, load_imagenet
 from export.batches import weights_of
 from export.data import Pack, pack
 from export.recipe import Source, load
+from export.runs import finished
 from gender_edge import DataError
-from gender_edge.labelled import Sample
+from gender_edge.labelled import Sample, write_csv
 
 
 def faces(folder: Path, ages: list[int | None], labels: list[str]) -> Pack:
@@ -73,10 +79,49 @@ def test_missing_ages_are_estimated_once(tmp_path: Path, trunk: Path) -> None:
 
 def test_what_is_needed_is_said(tmp_path: Path, trunk: Path) -> None:
     nobody = faces(tmp_path / "a", [None, None], ["female", "male"])
-    with pytest.raises(DataError, match="--init FILE"):
+    with pytest.raises(DataError, match="--age-trunk FILE"):
         ages_of([nobody], None)
     with pytest.raises(DataError, match="must have an age"):
         ages_of([nobody], trunk)
+    half = faces(tmp_path / "b", [20, None], ["female", "male"])
+    with pytest.raises(DataError, match=r"no such file .*none\); name it with --age-trunk"):
+        ages_of([half], tmp_path / "none")
+
+
+VGG = """
+name = "published"
+architecture = "vgg"
+arguments = { widths = "vgg11" }
+frozen = 8
+input_size = 32
+sizes = [32]
+batch_size = 8
+balance_ages = true
+license = "none"
+train = [{ list = "faces.csv", split = "train" }]
+validate = [{ list = "faces.csv", split = "val" }]
+"""
+
+
+def test_ages_have_a_trunk_of_their_own(
+    tmp_path: Path, trunk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network starts from torchvision's weights, ages are estimated with the file's."""
+    made = faces(tmp_path / "a", [20, None, 60, None] * 8, ["female", "male"] * 16).samples
+    samples = [replace(s, split="val" if n < 4 else "train") for n, s in enumerate(made)]
+    write_csv(samples, tmp_path / "faces.csv")
+    (tmp_path / "vgg.toml").write_text(VGG)
+    published = models.vgg11(weights=None).features.state_dict()
+    state = {f"features.{k}": v for k, v in published.items()}
+    monkeypatch.setattr(start, "load_imagenet", partial(load_imagenet, state=state))
+    argv = ["train", str(tmp_path / "vgg.toml"), f"--data={tmp_path}", f"--runs={tmp_path}"]
+    argv += ["--workers=0", "--init=imagenet"]
+    assert main(argv) == 2
+    assert "--age-trunk" in capsys.readouterr().err
+    assert main([*argv, f"--age-trunk={trunk}"]) == 0
+    last = finished(tmp_path / "published").trunk.features.state_dict()["18.weight"]  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(last, published["18.weight"])  # frozen: as it started
+    assert len(list(tmp_path.rglob("ages.npy"))) == 1
 
 
 def test_weights_of_sets_and_ages_multiply(tmp_path: Path) -> None:
