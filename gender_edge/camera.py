@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0  # s between attempts to reconnect, doubling
 STALE_AFTER = 5.0  # s without a frame before the source counts as lost
+CLOSING = 0.5  # s that closing waits for OpenCV to return
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Camera:
         self._finite, self._loop = file, loop
         self._changed = threading.Condition()
         self._newest: Optional[Frame] = None
-        self._ended = False
+        self._ended, self._given_up = False, math.inf
         capture = _open(self.source) if file else None  # opening a live source may take seconds
         if capture is None and file:
             raise DataError(f"{source}: OpenCV cannot read it as a video")
@@ -105,12 +107,18 @@ class Camera:
         """Ask the thread to end; a waiting `read` returns None."""
         with self._changed:
             self._ended, self._newest = True, None
+            self._given_up = min(self._given_up, time.monotonic() + CLOSING)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop reading and free the source."""
+        """Stop reading and free the source.
+
+        It waits for half a second since `stop` at most. A thread that is still inside OpenCV, which
+        cannot be interrupted while it opens or reads, frees the source itself as soon as OpenCV
+        returns (for an address after some seconds); it does not keep the program from ending.
+        """
         self.stop()
-        self._thread.join(timeout=2 * STALE_AFTER)
+        self._thread.join(timeout=max(0.0, self._given_up - time.monotonic()))
         if self._thread.is_alive():
             logger.warning(
                 "%s: still busy inside OpenCV; it is freed when that returns", shown(self.source)

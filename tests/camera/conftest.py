@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import socket
 import subprocess
 import sys
@@ -121,6 +122,11 @@ class RtspServer:
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
+
+    def freeze(self) -> None:
+        """It keeps its connections and says nothing any more."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         if self._process is not None:

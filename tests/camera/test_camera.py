@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,52 @@ def test_closing_wakes_the_reader(rtsp: RtspServer) -> None:
     camera.close()
     thread.join(10)
     assert not thread.is_alive() and got[-1] is None and camera.ended
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server on loopback that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        yield server
+
+
+def test_closing_does_not_wait_for_a_camera_that_never_answers(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed while OpenCV opens them; when that gives up, connections and threads are gone."""
+    monkeypatch.setattr("gender_edge.camera.STALE_AFTER", 1.5)
+    url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/door"
+    cameras = [Camera(url) for _ in range(3)]
+    connections = [silent.accept()[0]]  # OpenCV opens one after another
+    started = time.monotonic()
+    for camera in cameras:
+        camera.stop()
+    for camera in cameras:
+        camera.close()
+        assert camera._thread.is_alive() and camera._thread.daemon and camera.ended
+    assert time.monotonic() - started < 1
+    connections += [silent.accept()[0] for _ in cameras[1:]]
+    for connection in connections:
+        connection.settimeout(10)
+        with connection:
+            while connection.recv(4096):  # what it asked for; nothing once OpenCV let go
+                pass
+    assert wait_for(lambda: not any(c._thread.is_alive() for c in cameras), 10)
+
+
+def test_closing_does_not_wait_for_a_camera_that_froze(
+    rtsp: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gender_edge.camera.STALE_AFTER", 2.0)
+    camera = Camera(rtsp.url)
+    assert camera.read(15) is not None
+    rtsp.freeze()
+    assert wait_for(lambda: camera.read(0.3) is None, 5) and camera._thread.is_alive()
+    started = time.monotonic()
+    camera.close()
+    assert camera._thread.is_alive() and time.monotonic() - started < 1
+    assert wait_for(lambda: not camera._thread.is_alive(), 10)
 
 
 def test_a_killed_camera_is_back(rtsp: RtspServer) -> None:
