@@ -14,6 +14,7 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
+from . import gstreamer
 from .errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class Camera:
     two. A file is read frame by frame as they are asked for, and ends.
 
     Args:
-        source: device number, file, address, or GStreamer pipeline (with an `!` in it).
+        source: device number, file, address, or GStreamer pipeline (with an `!` in it, and an
+            `appsink` at its end); see `gender_edge.gstreamer`.
         live: drop what is not taken in time; None: everything but a file is live. A live file is
             played at its own speed, as if it were a camera.
         loop: a file begins anew at its end.
@@ -59,7 +61,8 @@ class Camera:
         reconnects: how often a source that was lost was there again.
 
     Raises:
-        DataError: a file that is not there or no video. (A live source may appear later.)
+        DataError: a file that is not there or no video, or no pipeline that can run here. (A live
+            source may appear later.)
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class Camera:
         text = str(source)
         self.source: Union[int, str] = int(text) if text.isdigit() else text
         file = isinstance(self.source, str) and _is_file(self.source)
+        if _by_gstreamer(self.source):
+            gstreamer.check(str(self.source))
         self.live = not file if live is None else live
         self.dropped, self.reconnects = 0, 0
         self._finite, self._loop = file, loop
@@ -194,12 +199,21 @@ class Camera:
 
 
 def shown(source: Union[int, str]) -> str:
-    """A source as it may be shown: an address without its user and password."""
-    return re.sub(r"^(\w+://)[^/@]*@", r"\1", str(source))
+    """A source as it may be shown: without user and password, of a pipeline's address too."""
+    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", str(source))
 
 
 def _is_address(source: str) -> bool:
     return re.match(r"\w+://", source) is not None
+
+
+def _is_pipeline(source: Union[int, str]) -> bool:
+    return isinstance(source, str) and "!" in source and not _is_address(source)
+
+
+def _by_gstreamer(source: Union[int, str]) -> bool:
+    """Whether a source is a pipeline, and OpenCV has no GStreamer to run it."""
+    return _is_pipeline(source) and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
 
 
 def _next(capture: cv2.VideoCapture) -> Optional[np.ndarray]:
@@ -218,7 +232,7 @@ def _is_file(source: str) -> bool:
     Raises:
         DataError: it looks like one and is not there.
     """
-    if _is_address(source) or "!" in source or source.startswith("/dev/"):
+    if _is_address(source) or _is_pipeline(source) or source.startswith("/dev/"):
         return False
     if not Path(source).is_file():
         raise DataError(f"{source}: no such file, and neither device number nor address")
@@ -232,7 +246,10 @@ def _open(source: Union[int, str]) -> Optional[cv2.VideoCapture]:
     try:
         if isinstance(source, str) and _is_address(source):
             capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
-        elif isinstance(source, str) and "!" in source:
+        elif _by_gstreamer(source):
+            appsink = gstreamer.Appsink(str(source), STALE_AFTER)
+            return appsink if appsink.opened else None  # type: ignore[return-value] # its stand-in
+        elif _is_pipeline(source):
             capture = cv2.VideoCapture(source, cv2.CAP_GSTREAMER)
         else:
             capture = cv2.VideoCapture(source)

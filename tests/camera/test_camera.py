@@ -131,3 +131,5 @@ def test_a_killed_camera_is_back(rtsp: RtspServer) -> None:
 def test_passwords_are_not_shown() -> None:
     assert shown("rtsp://user:pa!ss@host:554/door") == "rtsp://host:554/door"
     assert shown("rtsp://host/a@b") == "rtsp://host/a@b" and shown(0) == "0"
+    pipeline = "rtspsrc location=rtsp://{}host/door ! decodebin ! appsink"
+    assert shown(pipeline.format("user:pass@")) == pipeline.format("")
