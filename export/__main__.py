@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ import torch
 
 from gender_edge.errors import GenderEdgeError
 
-from . import recipe
-from .build import Places, build, train_step
+from . import card, recipe
+from .build import Places, build, onnx_step, quantize_step, train_step
 from .trunks import Trunks
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for name, call, text in (
         ("build", _build, "all steps of one recipe, resuming what was interrupted"),
         ("train", _train, "only the training, as on a machine that has nothing but a GPU"),
+        ("quantize", _quantize, "training and INT8, with what each method and layer costs"),
     ):
         verb = verbs.add_parser(name, help=text)
         _add_arguments(verb)
@@ -77,6 +79,15 @@ def _train(arguments: argparse.Namespace) -> int:
     wanted, places = _wanted(arguments)
     train_step(wanted, places, arguments.workers)
     print(f"trained {places.runs / wanted.name}")
+    return 0
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    wanted, places = _wanted(arguments)
+    network = train_step(wanted, places, arguments.workers)
+    exported = onnx_step(wanted, network, places.runs / wanted.name)
+    target = quantize_step(wanted, exported, places)
+    print(card.quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
 
 

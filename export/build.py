@@ -30,13 +30,13 @@ from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
 from gender_edge.spec import CropRule, ModelSpec
 
-from . import card, graph, plots, robustness
+from . import card, graph, int8, plots, robustness
 from .annotate import annotate
 from .architectures import Network
 from .calibrate import abstention_thresholds, fit_temperature
 from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
-from .quantize import calibration_crops, quantize
+from .quantize import METHODS, calibration_crops
 from .recipe import Recipe, Source
 from .runs import CONFIG, WEIGHTS
 from .train import train
@@ -131,9 +131,13 @@ def packed(source: Source, places: Places, workers: int = 1) -> Pack:
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
     packs = [packed(source, places, workers) for source in recipe.train]
-    validation = {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
     run = places.runs / recipe.name
-    return train(recipe, packs, validation, run, places.trunks, workers)
+    return train(recipe, packs, validation(recipe, places, workers), run, places.trunks, workers)
+
+
+def validation(recipe: Recipe, places: Places, workers: int = 1) -> dict[str, Pack]:
+    """What is chosen on, by name of the set."""
+    return {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
 
 
 @contextmanager
@@ -159,13 +163,13 @@ def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
 
 
 def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
-    """RUN/int8.onnx, its ranges estimated on training crops."""
+    """RUN/int8.onnx, its ranges estimated on training crops, and int8.json: what that cost."""
     target = source.with_name("int8.onnx")
     if not _fresh(target, source, source.with_name(CONFIG)):
         packs = [packed(s, places) for s in recipe.train]
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
-        with replacing(target) as partial:
-            quantize(source, crops, partial, recipe.calibration)
+        methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
+        int8.choose(source, crops, validation(recipe, places), methods, recipe.gate, target)
     return target
 
 
@@ -202,7 +206,7 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
                 # At temperature 1 the log-odds are the difference of the logits: all that counts.
                 log_odds = np.log(female) - np.log1p(-female)
                 logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
-                truth.append(targets(outcome.samples).numpy())
+                truth.append(targets(outcome.samples))
     scores, labels = np.concatenate(logits), np.concatenate(truth)
     temperature = fit_temperature(scores, labels)
     limits = abstention_thresholds(scores, labels, temperature, recipe.abstain_error)
@@ -255,6 +259,9 @@ def evaluate_step(
             "name": before["spec"]["name"],
             "sets": {name: s["balanced_accuracy"] for name, s in before["sets"].items()},
         }
+    report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
+    if report.exists():
+        content["quantization"] = json.loads(report.read_text())
     target.write_text(json.dumps(content, indent=1) + "\n")
     return target
 

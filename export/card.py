@@ -34,7 +34,11 @@ def text(folder: Path) -> str:
     own = json.loads((folder / "evaluation.json").read_text())
     size = (folder / "model.onnx").stat().st_size
     parts = [_head(own, size), INTENDED, _sets(own), _groups(own), _calibration(own)]
-    return "\n".join([*parts, _robustness(own)] if "robustness" in own else parts)
+    if "robustness" in own:
+        parts.append(_robustness(own))
+    if "quantization" in own:
+        parts.append(quantization(own["quantization"]))
+    return "\n".join(parts)
 
 
 def _head(own: dict[str, Any], size: int) -> str:
@@ -151,6 +155,25 @@ def _robustness(own: dict[str, Any]) -> str:
     for name, found in own["robustness"].items():
         cells = [f"{100 * found[key]:.1f}" for key in ("balanced_accuracy", "women", "men")]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def quantization(report: dict[str, Any]) -> str:
+    """What INT8 cost on validation, by method and by layer, from an int8.json."""
+    layers = sorted(report["layers"].items(), key=lambda entry: entry[1])
+    lines = [
+        "## Quantisation",
+        "",
+        f"Ranges by {report['ranges']}: the best on validation (aligned faces, balanced accuracy",
+        f"in %), {report['lost']:.2f} points below FP32.",
+        "",
+        "| | " + " | ".join(key for key in report["validation"]["fp32"]) + " |",
+        "|---|" + "---|" * len(report["validation"]["fp32"]),
+    ]
+    for method, scores in report["validation"].items():
+        lines.append(f"| {method} | " + " | ".join(f"{v:.2f}" for v in scores.values()) + " |")
+    worst = ", ".join(f"`{name}` {decibels:.0f} dB" for name, decibels in layers[:3])
+    lines += ["", f"Least signal to noise of the log-odds with one layer alone in INT8: {worst}."]
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,10 @@ convolution (without it, it computes in float, 4 times slower); TensorRT-RTX tak
 
 from __future__ import annotations
 
+import io
 import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Optional
 
@@ -36,6 +39,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 BATCH = 32
+QUANTIZED = ("Conv", "Gemm", "MaxPool")
 NORMALISE = "normalise"  # the name of that module in `Network`, which begins its nodes' names
 
 
@@ -57,26 +61,43 @@ def calibration_crops(packs: list[Pack], count: int, size: int, seed: int = 0) -
 
 
 class _Crops(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds ONNX Runtime's calibrator in batches."""
+    """Feeds ONNX Runtime's calibrator, which asks for a range of batches at a time: what all layers
+    said of all crops would be gigabytes.
+    """
 
     def __init__(self, crops: np.ndarray) -> None:
-        self._batches = iter(np.array_split(crops, max(1, len(crops) // BATCH)))
+        self._batches = np.array_split(crops, max(1, len(crops) // BATCH))
+        self.set_range(0, len(self))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> Optional[dict[str, np.ndarray]]:
-        batch = next(self._batches, None)
+        batch = next(self._left, None)
         return None if batch is None else {INPUT: batch}
 
 
-def quantize(source: Path, crops: np.ndarray, target: Path, method: str = "minmax") -> None:
+def quantize(
+    source: Path,
+    crops: np.ndarray,
+    target: Path,
+    method: str = "minmax",
+    only: Sequence[str] = (),
+) -> None:
     """Write the INT8 twin of an FP32 file.
 
     Args:
         crops: uint8 (N, S, S, 3), what activation ranges are estimated on.
         method: "minmax", "entropy" or "percentile".
+        only: names of the nodes to quantise; by default all that can be.
     """
     if method not in METHODS:
         raise DataError(f"calibration={method!r}: expected one of {', '.join(METHODS)}")
-    with tempfile.TemporaryDirectory() as folder:
+    # The calibrators print a line a batch.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         # The grey conversion is a convolution too: quantising it would cost the input a bit.
@@ -92,11 +113,13 @@ def quantize(source: Path, crops: np.ndarray, target: Path, method: str = "minma
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=kept,
-            op_types_to_quantize=["Conv", "Gemm", "MaxPool"],
+            nodes_to_quantize=list(only),
+            op_types_to_quantize=list(QUANTIZED),
             extra_options={
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
+                "CalibStridedMinMax": 1,  # of any method, in spite of its name: batches at a time
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],  # logits keep their resolution
             },
         )

@@ -56,8 +56,10 @@ class Recipe:
         hint_weight: of a further term that draws a linear map of the embedding towards the
             teachers' (Romero et al. 2015, with cosine distance).
         precisions: what is shipped; none for a network that only others start from.
-        calibration: "minmax", "entropy" or "percentile", the range estimate for INT8.
+        calibration: "minmax", "entropy" or "percentile", the range estimate for INT8; "best"
+            for whichever is most accurate on validation.
         calibration_images: how many training crops it sees.
+        gate: points of balanced accuracy on validation that INT8 may lose without a warning.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.
         origin: what else than these sets the weights come from: published trunks, teachers.
@@ -91,8 +93,9 @@ class Recipe:
     hint_weight: float = 0.0
     precisions: tuple[str, ...] = ("fp32", "int8")
     default: Optional[str] = None
-    calibration: str = "minmax"
+    calibration: str = "best"
     calibration_images: int = 600
+    gate: float = 0.3
     abstain_error: float = 0.02
     seed: int = 0
 

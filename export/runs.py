@@ -27,6 +27,7 @@ AFTER_TRAINING = {
     "default",
     "calibration",
     "calibration_images",
+    "gate",
     "abstain_error",
 }
 

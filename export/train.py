@@ -25,7 +25,7 @@ from .recipe import Recipe
 from .runs import CHECKPOINT, WEIGHTS, finished, record, remember
 from .start import network_of, optimizer_of
 from .trunks import Trunks
-from .validate import validate
+from .validate import by_network, validate
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def train(
         weights = weights_of(recipe, packs, trunks.ages)
         while training.epoch < recipe.epochs:
             loss = training.run_epoch(packs, weights, workers)
-            scores = validate(training.result, validation, recipe.sizes[training.epoch])
+            size = recipe.sizes[training.epoch]
+            scores = validate(by_network(training.result), validation, size)
             training.close_epoch(loss, scores)
         training.finish()
     return finished(run)

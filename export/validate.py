@@ -1,12 +1,15 @@
-"""Accuracy of a torch network on packed pictures, while it is being trained."""
+"""Accuracy on packed pictures: of a network in training, of a file before it ships."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable
 
 import numpy as np
+import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import LABELS, Sample
@@ -18,34 +21,56 @@ from .data import Pack
 BATCH = 128
 
 
-@torch.inference_mode()
-def predict(network: nn.Module, pack: Pack, size: int, framing: str) -> Tensor:
-    """Logits (N, 2) of every picture of a pack under one framing, on the CPU."""
-    network.eval()
+# Pixels uint8 (N, S, S, 3) to logits float32 (N, 2).
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def by_network(network: nn.Module) -> Answer:
+    """Ask a torch network, where it lies, in bfloat16."""
     device = next(network.parameters()).device
+    network.eval()
+
+    @torch.inference_mode()
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        with torch.autocast(device.type, torch.bfloat16):
+            return network(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
+
+    return answer
+
+
+def by_file(path: Path) -> Answer:
+    """Ask an ONNX file, on ONNX Runtime's CPU provider."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]
+
+
+def predict(answer: Answer, pack: Pack, size: int, framing: str) -> np.ndarray:
+    """Logits (N, 2) of every picture of a pack under one framing."""
     rule, parts = CropRule(), []
     for start in range(0, len(pack), BATCH):
         numbers = range(start, min(start + BATCH, len(pack)))
         crops = [
             evaluation_crop(pack.image(i), pack.samples[i], rule, size, framing) for i in numbers
         ]
-        with torch.autocast(device.type, torch.bfloat16):
-            parts.append(network(torch.from_numpy(np.stack(crops)).to(device)).float().cpu())
-    return torch.cat(parts)
+        parts.append(answer(np.stack(crops)))
+    return np.concatenate(parts)
 
 
-def validate(network: nn.Module, packs: Mapping[str, Pack], size: int) -> dict[str, float]:
+def validate(
+    answer: Answer, packs: Mapping[str, Pack], size: int, framings: Sequence[str] = FRAMINGS
+) -> dict[str, float]:
     """Balanced accuracy in per cent, by set and framing, and the mean over all of them."""
     scores = {}
     for name, pack in packs.items():
         truth = targets(pack.samples)
-        for framing in FRAMINGS:
-            right = predict(network, pack, size, framing).argmax(1) == truth
-            per_class = [right[truth == c].float().mean().item() for c in range(len(LABELS))]
+        for framing in framings:
+            right = predict(answer, pack, size, framing).argmax(1) == truth
+            per_class = [right[truth == c].mean() for c in range(len(LABELS))]
             scores[f"{name}/{framing}"] = round(100 * float(np.mean(per_class)), 2)
     return {**scores, "mean": round(float(np.mean(list(scores.values()))), 3)}
 
 
-def targets(samples: list[Sample]) -> Tensor:
+def targets(samples: Sequence[Sample]) -> np.ndarray:
     """Class numbers, int64 (N,)."""
-    return torch.tensor([LABELS.index(s.label) for s in samples])
+    return np.array([LABELS.index(s.label) for s in samples])

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from export import recipe
+from export import graph, recipe
 from export import train as training
 from export.__main__ import main
 from export.build import Places, annotated, build, train_step
 from export.data import Pack
+from export.int8 import sensitivity
 from export.lessons import Lessons
+from export.quantize import calibration_crops
 from export.runs import finished
 from export.train import train
+from export.validate import by_file, validate
 from gender_edge import Classifier, DataError
 from gender_edge.labelled import read_labelled
 
@@ -220,3 +223,40 @@ def test_shipped_recipes_load() -> None:
         trained = {(s.list, s.split) for s in (*wanted.train, *wanted.validate)}
         assert not trained & {(s.list, s.split) for s in wanted.test}
         assert not any("lfw" in where or split == "test" for where, split in trained)
+
+
+def test_the_int8_file_is_the_best_of_three(built: list[str], places: Places) -> None:
+    run = places.runs / "tiny"
+    report = json.loads((run / "int8.json").read_text())
+    scores = {name: row["mean"] for name, row in report["validation"].items()}
+    assert set(scores) == {"fp32", "minmax", "entropy", "percentile"}
+    assert scores[report["ranges"]] == max(scores[m] for m in scores if m != "fp32")
+    assert report["lost"] == pytest.approx(scores["fp32"] - scores[report["ranges"]], abs=1e-3)
+    validation = {"faces": Pack(places.runs / "data" / "faces-val")}
+    again = validate(by_file(run / "int8.onnx"), validation, 32, ["landmarks"])
+    assert again["mean"] == scores[report["ranges"]]
+    card = (places.models / "tiny_int8" / "card.md").read_text()
+    assert f"Ranges by {report['ranges']}" in card
+    assert "Ranges by" not in (places.models / "tiny_fp32" / "card.md").read_text()
+
+
+def test_a_layer_that_int8_cannot_hold_is_found(
+    built: list[str], places: Places, tmp_path: Path
+) -> None:
+    """One channel a thousand times larger, and the next layer's weights for it as much smaller:
+    the same answers, but a grid over all channels of that layer resolves no other."""
+    network = finished(places.runs / "tiny")
+    crops = calibration_crops([Pack(places.runs / "data" / "faces-train")], 64, 32)
+    graph.export(network, 32, tmp_path / "even.onnx")
+    _, norm, _, following = network.trunk.features[:4]
+    with torch.no_grad():
+        norm.weight[0] *= 1000
+        norm.bias[0] *= 1000
+        following.weight[:, 0] /= 1000
+    graph.export(network, 32, tmp_path / "uneven.onnx")
+    even = sensitivity(tmp_path / "even.onnx", crops)
+    uneven = sensitivity(tmp_path / "uneven.onnx", crops)
+    first, *_, last = even
+    assert len(even) == 4 and min(even.values()) > 15
+    assert uneven[first] < even[first] - 15
+    assert uneven[last] == pytest.approx(even[last], abs=3)

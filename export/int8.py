@@ -1,0 +1,88 @@
+"""Which INT8 file of a network is kept: every range estimate measured on validation data.
+
+Beside it a report says what INT8 cost there, and how much of the logits each layer alone blurs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gender_edge.labelled import LABELS
+
+from .data import Pack
+from .quantize import NORMALISE, quantize
+from .validate import Answer, by_file, validate
+
+logger = logging.getLogger(__name__)
+
+FRAMING = "landmarks"
+PROBES = 96  # crops that a layer's noise is measured on
+
+
+def choose(
+    source: Path,
+    crops: np.ndarray,
+    validation: Mapping[str, Pack],
+    methods: Sequence[str],
+    gate: float,
+    target: Path,
+) -> None:
+    """Write the INT8 file that is most accurate on validation data, and its report (.json).
+
+    Args:
+        crops: uint8 (N, S, S, 3), what activation ranges are estimated on.
+        validation: packs by name, seen aligned by landmarks.
+        methods: of estimating ranges; the first of equals is kept.
+        gate: points of mean balanced accuracy that INT8 may lose; past it a warning is logged.
+    """
+    scores = {"fp32": validate(by_file(source), validation, crops.shape[1], [FRAMING])}
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        for method in methods:
+            tried = Path(folder) / f"{method}.onnx"
+            quantize(source, crops, tried, method)
+            scores[method] = validate(by_file(tried), validation, crops.shape[1], [FRAMING])
+        best = max(methods, key=lambda method: scores[method]["mean"])
+        lost = scores["fp32"]["mean"] - scores[best]["mean"]
+        if lost > gate:
+            logger.warning("%s loses %.2f points on validation, over %g", target, lost, gate)
+        layers = sensitivity(source, crops[:: max(1, len(crops) // PROBES)])
+        report = {"ranges": best, "validation": scores, "lost": round(lost, 3), "layers": layers}
+        target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        (Path(folder) / f"{best}.onnx").replace(target)
+
+
+def sensitivity(source: Path, crops: np.ndarray) -> dict[str, float]:
+    """Signal-to-noise ratio of the log-odds in dB with one layer alone in INT8, by layer.
+
+    The lower, the more that layer loses. Ranges by min-max on the same crops.
+    """
+    exact = _log_odds(by_file(source), crops)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder) / "one.onnx"
+        for layer in _layers(source):
+            quantize(source, crops, one, only=[layer])
+            noise = _log_odds(by_file(one), crops) - exact
+            ratio = exact.var() / max(np.square(noise).mean(), 1e-12)
+            found[layer] = round(float(10 * np.log10(ratio)), 1)
+    return found
+
+
+def _layers(source: Path) -> list[str]:
+    """Names of the nodes that hold weights to quantise."""
+    nodes: Sequence[Any] = onnx.load(source).graph.node
+    weighty = [node.name for node in nodes if node.op_type in ("Conv", "Gemm")]
+    return [name for name in weighty if not name.startswith(f"/{NORMALISE}/")]
+
+
+def _log_odds(answer: Answer, crops: np.ndarray) -> np.ndarray:
+    logits = np.asarray(answer(crops), np.float64)
+    return logits[:, LABELS.index("female")] - logits[:, LABELS.index("male")]
