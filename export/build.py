@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from scipy.special import expit, logit
 from tqdm import tqdm
 
 from gender_edge import evaluation
@@ -202,9 +203,8 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
             for framing in FRAMINGS:
                 outcome = evaluation.classify(classifier, samples, framing=framing)
-                female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
                 # At temperature 1 the log-odds are the difference of the logits: all that counts.
-                log_odds = np.log(female) - np.log1p(-female)
+                log_odds = logit(np.clip(outcome.female, 1e-7, 1 - 1e-7))
                 logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
                 truth.append(targets(outcome.samples))
     scores, labels = np.concatenate(logits), np.concatenate(truth)
@@ -245,6 +245,7 @@ def evaluate_step(
             )
             sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
+            sets[name]["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
             sets[name]["copies"] = _without_copies(outcome, seen)
             for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
@@ -264,6 +265,14 @@ def evaluate_step(
         content["quantization"] = json.loads(report.read_text())
     target.write_text(json.dumps(content, indent=1) + "\n")
     return target
+
+
+def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> float:
+    """The calibration error as it was before logits were divided by a temperature."""
+    female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
+    before = expit(logit(female) * temperature)
+    right = (before >= 0.5) == outcome.truth
+    return evaluation.calibration_error(np.maximum(before, 1 - before), right)
 
 
 def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> dict[str, Any]:

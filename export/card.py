@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gender_edge.evaluation import SMALLEST_COMPARED
+
 INTENDED = """\
 ## Intended use
 
@@ -117,7 +119,25 @@ def _groups(own: dict[str, Any]) -> str:
             lines.append(
                 f"| {name} | {row['group']} | {row['faces']} | " + " | ".join(cells) + " |"
             )
+    for name, figures in own["sets"].items():
+        lines += _extremes(name, figures)
     return "\n".join(lines) + "\n"
+
+
+def _extremes(name: str, figures: dict[str, Any]) -> list[str]:
+    """The group that a set's pictures are judged worst of, and the gap between adults."""
+    known = [row for row in figures["groups"] if row["balanced_accuracy"]["value"] is not None]
+    if not known:
+        return []
+    worst = min(known, key=lambda row: row["balanced_accuracy"]["value"])
+    text = f"{name}, worst group: {worst['group']}, {_share(worst['balanced_accuracy'])} %."
+    gap = figures["adult_gap"]
+    if gap:
+        text += (
+            f" Largest gap between adults (ethnicity and label, at least {SMALLEST_COMPARED} "
+            f"faces): {100 * gap['gap']:.1f} points, from {gap['best']} to {gap['worst']}."
+        )
+    return ["", text]
 
 
 def _calibration(own: dict[str, Any]) -> str:
@@ -131,14 +151,20 @@ def _calibration(own: dict[str, Any]) -> str:
         f"Logits are divided by {spec['temperature']:.3f}, fitted on validation data. The label",
         f"is withheld where its probability is low: {limits}.",
         "",
-        "| set | calibration error (ECE, points) | label given, % | right where given, % |",
-        "|---|---|---|---|",
+        "| set | calibration error (ECE, points) | before | label given, % | right where given, % "
+        "| right among the surest 95 %, % |",
+        "|---|---|---|---|---|---|",
     ]
     for name, figures in own["sets"].items():
-        lines.append(
-            f"| {name} | {100 * figures['ece']:.1f} | {100 * figures['coverage']:.1f} | "
-            f"{_share(figures['accuracy_decided'])} |"
-        )
+        surest = next(p for p in figures["risk_coverage"] if p["coverage"] == 0.95)
+        cells = [
+            f"{100 * figures['ece']:.1f}",
+            f"{100 * figures['ece_uncalibrated']:.1f}",
+            f"{100 * figures['coverage']:.1f}",
+            _share(figures["accuracy_decided"]),
+            f"{100 - 100 * surest['risk']:.1f} (of all: {100 * figures['accuracy']['value']:.1f})",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,10 @@ Z = 1.96  # standard normal quantile of a two-sided 95 % interval
 ECE_BINS = 15
 AGE_BANDS = ((0, 3), (4, 12), (13, 19), (20, 39), (40, 59), (60, 200))
 FRAMINGS = ("landmarks", "box", "whole")
+ADULTS = "adults, "  # how the names of their groups begin
+CHILD, ADULT = 13, 18  # years: below the first, from the second on
 SMALLEST_GROUP = 20  # faces; figures of fewer say nothing
+SMALLEST_COMPARED = 50  # faces of one label in a group, to be compared with others
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
     right = (female >= 0.5) == truth
     confidence = np.maximum(female, 1 - female)
     decided = outcome.decided
+    rows = groups(outcome.samples, right, truth)
     return {
         "faces": len(truth),
         "failures": len(outcome.failures),
@@ -125,7 +129,8 @@ def report(outcome: Outcome) -> dict[str, Any]:
             [int((truth & right).sum()), int((truth & ~right).sum())],
             [int((~truth & ~right).sum()), int((~truth & right).sum())],
         ],
-        "groups": groups(outcome.samples, right, truth),
+        "groups": rows,
+        "adult_gap": adult_gap(rows),
     }
 
 
@@ -194,6 +199,27 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, f
     return points
 
 
+def adult_gap(rows: Sequence[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """What lies between the adults that are judged best and worst, each an ethnicity and a label.
+
+    Args:
+        rows: of `groups`; groups of fewer than `SMALLEST_COMPARED` faces of a label do not count.
+
+    Returns:
+        The gap (0 to 1) and who is best and worst; None where there are not two such groups.
+    """
+    shares = {
+        f"{label} {row['group']}": row[f"{label}_right"]["value"]
+        for row in rows
+        for label in ("female", "male")
+        if row["group"].startswith(ADULTS) and row[f"{label}_right"]["n"] >= SMALLEST_COMPARED
+    }
+    if len(shares) < 2:
+        return None
+    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    return {"gap": shares[best] - shares[worst], "best": best, "worst": worst}
+
+
 def groups(samples: Sequence[Sample], right: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
     """Figures by age band and by ethnicity as the data set words them, and both labels in each."""
     rows = []
@@ -216,6 +242,8 @@ def _group_masks(samples: Sequence[Sample]) -> Iterable[tuple[str, np.ndarray]]:
     for low, high in AGE_BANDS:
         name = f"age {low}+" if high >= 200 else f"age {low} to {high}"
         yield name, (ages >= low) & (ages < high + 1)
+    yield f"under {CHILD}", ages < CHILD
     words = np.array([s.ethnicity or "" for s in samples])
     for word in sorted(set(words) - {""}):
         yield f"ethnicity {word}", words == word
+        yield f"{ADULTS}{word}", (words == word) & (ages >= ADULT)

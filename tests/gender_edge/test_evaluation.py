@@ -64,9 +64,26 @@ def test_report_of_known_answers() -> None:
     assert figures["accuracy_decided"]["value"] == 1.0
     assert figures["failures"] == 1
     groups = {g["group"]: g for g in figures["groups"]}
-    assert set(groups) == {"age 0 to 3", "age 20 to 39", "age 60+", "ethnicity Asian"}
+    ages_seen = {"age 0 to 3", "age 20 to 39", "age 60+", "under 13"}
+    assert set(groups) == {*ages_seen, "ethnicity Asian", "adults, Asian"}
+    assert groups["under 13"]["faces"] == 30 and groups["adults, Asian"]["faces"] == 90
     assert groups["age 0 to 3"]["female_right"]["value"] == 1.0
     assert groups["age 0 to 3"]["male_right"]["value"] is None
+
+
+def test_the_gap_between_adults() -> None:
+    """Half of the women of one ethnicity are taken for men; a third has too few faces to count."""
+    samples, female = [], []
+    for word, count, share in (("Asian", 60, 0.5), ("Black", 60, 1.0), ("White", 30, 0.0)):
+        for number in range(count):
+            samples += [Sample(Path("x"), "female", age=30, ethnicity=word)]
+            samples += [Sample(Path("x"), "male", age=30, ethnicity=word)]
+            female += [0.9 if number < share * count else 0.1, 0.1]
+    outcome = evaluation.Outcome(samples, np.array(female), np.ones(len(female), bool), [])
+    gap = evaluation.report(outcome)["adult_gap"]
+    assert gap["gap"] == pytest.approx(0.5) and gap["worst"] == "female adults, Asian"
+    few = evaluation.Outcome(samples[:90], np.array(female[:90]), np.ones(90, bool), [])
+    assert evaluation.report(few)["adult_gap"] is None
 
 
 def test_bad_pictures_cost_their_row(
