@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from .architectures import LUMINANCE_BGR, Network, build, load_imagenet
+from .architectures import LUMINANCE_BGR, Network, build
 from .recipe import Recipe
 from .runs import finished
 from .trunks import Trunks
@@ -22,7 +22,7 @@ def network_of(recipe: Recipe, runs: Path, trunks: Trunks) -> Network:
 
     Args:
         runs: the folder of runs, for `init = "run:NAME"`.
-        trunks: for `init = "trunk"`.
+        trunks: for `init = "trunk"` and `init = "imagenet"`.
 
     Raises:
         DataError: what the recipe starts from is not there.
@@ -32,7 +32,7 @@ def network_of(recipe: Recipe, runs: Path, trunks: Trunks) -> Network:
     if recipe.init == "trunk":
         trunks.load(network.trunk)
     elif recipe.init == "imagenet":
-        load_imagenet(network.trunk, str(recipe.arguments["widths"]))  # type: ignore[arg-type]
+        trunks.load_imagenet(network.trunk)
     elif recipe.init.startswith("run:"):
         state = finished(runs / recipe.init.removeprefix("run:")).state_dict()
         network.load_state_dict(as_gray(state) if recipe.grayscale else state)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Optional
 
-from torch import nn
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from .architectures import VGG, FaceResNet, load_face_recognition, load_trunk
+from .architectures import (
+    VGG,
+    FaceResNet,
+    Inception,
+    load_face_recognition,
+    load_imagenet,
+    load_inception,
+    load_trunk,
+)
 
 
 @dataclass(frozen=True)
@@ -21,11 +33,14 @@ class Trunks:
         vgg16: safetensors of VGG16's convolutions.
         face: weights manifest of the face recognition network.
         ages: as `vgg16`, to estimate ages with.
+        imagenet: ImageNet weights as torchvision and timm publish them, .safetensors or .pth;
+            None to let them download.
     """
 
     vgg16: Optional[Path] = None
     face: Optional[Path] = None
     ages: Optional[Path] = None
+    imagenet: Optional[Path] = None
 
     def load(self, network: nn.Module) -> None:
         """Fill a network's convolutions from the file for its architecture.
@@ -39,6 +54,34 @@ class Trunks:
             load_face_recognition(network, there(self.face, "--face-init FILE"))
         else:
             raise DataError(f"init='trunk': there is none for {type(network).__name__}")
+
+    def load_imagenet(self, network: nn.Module) -> None:
+        """Fill a network's convolutions with weights from ImageNet.
+
+        Raises:
+            DataError: there are none, or they do not fit.
+        """
+        try:
+            state = None if self.imagenet is None else _state_dict(self.imagenet)
+            if isinstance(network, VGG):
+                load_imagenet(network, state)
+            elif isinstance(network, Inception):
+                load_inception(network, state)
+            else:
+                raise DataError(f"init='imagenet': there is none for {type(network).__name__}")
+        except (OSError, LookupError, RuntimeError, SafetensorError, UnpicklingError) as error:
+            raise DataError(
+                f"init='imagenet': {self.imagenet or 'the download'} does not give the weights of "
+                f"{type(network).__name__} ({error}); name torchvision's or timm's state dict of "
+                "it with --init imagenet:FILE"
+            ) from error
+
+
+def _state_dict(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
 
 
 def there(file: Optional[Path], option: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, Callable
 from gender_edge.errors import DataError
 
 from .face_resnet import FaceResNet, load_face_recognition
+from .inception import Inception, InceptionResNetV2, InceptionV3, load_inception
 from .network import LUMINANCE_BGR, Network, Normalise, Trunk
 from .slim import Slim
 from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
@@ -16,6 +17,8 @@ ARCHITECTURES: dict[str, Callable[..., Trunk]] = {
     "vgg": VGG,
     "slim": Slim,
     "face_resnet": FaceResNet,
+    "inception_v3": InceptionV3,
+    "inception_resnet_v2": InceptionResNetV2,
 }
 
 
@@ -33,10 +36,12 @@ __all__ = [
     "VGG",
     "VGG_WIDTHS",
     "FaceResNet",
+    "Inception",
     "Network",
     "Slim",
     "build",
     "load_face_recognition",
     "load_imagenet",
+    "load_inception",
     "load_trunk",
 ]

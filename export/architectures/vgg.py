@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gender_edge.errors import DataError
+
 from .network import Trunk
 
 _BLOCKS = {  # convolutions in each of the five blocks
@@ -34,17 +36,22 @@ class VGG(Trunk):
     Args:
         widths: channels of every convolution, a list a block; or the name of a published depth.
         dropout: before the dense layer.
+        scale: of the input. The published weights expect 1; what starts from random ones, and has
+            no normalisation layers, wants values of about 1 instead: 1/64.
     """
 
     mean = (103.939, 116.779, 123.68)  # BGR, as the published Caffe weights expect
-    scale = 1.0
 
     def __init__(
-        self, widths: Sequence[Sequence[int]] | str, in_channels: int = 3, dropout: float = 0.2
+        self,
+        widths: Sequence[Sequence[int]] | str,
+        in_channels: int = 3,
+        dropout: float = 0.2,
+        scale: float = 1.0,
     ) -> None:
         blocks = VGG_WIDTHS[widths] if isinstance(widths, str) else [list(b) for b in widths]
         super().__init__(blocks[-1][-1], dropout)
-        self.widths = blocks
+        self.widths, self.scale = blocks, scale
         layers: list[nn.Module] = []
         channels = in_channels
         for block in self.widths:
@@ -64,17 +71,24 @@ def load_trunk(network: VGG, file: str) -> None:
     in the Caffe convention (BGR, 0 to 255 minus the mean).
     """
     state = {k.removeprefix("features."): v.float() for k, v in load_file(file).items()}
+    state["0.weight"] = state["0.weight"] / network.scale
     network.features.load_state_dict(state)
 
 
-def load_imagenet(network: VGG, name: str, state: Optional[dict[str, Tensor]] = None) -> None:
+def load_imagenet(network: VGG, state: Optional[dict[str, Tensor]] = None) -> None:
     """Fill the convolutions from torchvision's ImageNet weights (downloaded unless given).
 
     Those expect RGB in 0 to 1, standardised; the first layer is rewritten to take our input.
-    """
-    import torchvision  # here: an import of seconds that only this path needs
 
+    Raises:
+        DataError: the network is of no published depth.
+    """
     if state is None:
+        import torchvision  # here: an import of seconds that only this path needs
+
+        name = next((n for n, widths in VGG_WIDTHS.items() if widths == network.widths), None)
+        if name is None:
+            raise DataError(f"init='imagenet': expected one of {', '.join(VGG_WIDTHS)}")
         state = torchvision.models.get_model(name, weights="IMAGENET1K_V1").state_dict()
     features = {
         k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")
@@ -84,5 +98,5 @@ def load_imagenet(network: VGG, name: str, state: Optional[dict[str, Tensor]] = 
     kernels = (features["0.weight"] / deviation).flip(1)
     shift = torch.tensor(VGG.mean).view(1, 3, 1, 1) - mean.flip(1)
     features["0.bias"] = features["0.bias"] + (kernels * shift).sum((1, 2, 3))
-    features["0.weight"] = kernels
+    features["0.weight"] = kernels / network.scale
     network.features.load_state_dict(features)

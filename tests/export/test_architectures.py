@@ -69,6 +69,10 @@ def test_trunk_file_fills_the_convolutions(tmp_path: Path) -> None:
     load_trunk(network, str(tmp_path / "trunk.safetensors"))
     for key, value in donor.features.state_dict().items():
         torch.testing.assert_close(network.features.state_dict()[key], value.half().float())
+    scaled = VGG(SMALL, scale=1 / 64)
+    load_trunk(scaled, str(tmp_path / "trunk.safetensors"))
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(scaled.embed(x / 64), network.embed(x))
 
 
 def test_imagenet_weights_see_the_same_picture() -> None:
@@ -77,7 +81,7 @@ def test_imagenet_weights_see_the_same_picture() -> None:
     torch.manual_seed(0)
     published = torchvision.models.vgg11(weights=None).eval()
     ours = build("vgg", {"widths": "vgg11"}, grayscale=False).eval()
-    load_imagenet(ours.trunk, "vgg11", published.state_dict())
+    load_imagenet(ours.trunk, published.state_dict())
     pixels = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
