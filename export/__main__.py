@@ -1,4 +1,7 @@
-"""`python -m export build NAME`: from labelled photographs to a shipped model."""
+"""`python -m export build NAME`: from labelled photographs to a shipped model.
+
+`python -m export compare`: the reference systems of the field beside what is shipped.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from typing import Optional
 import cv2
 import torch
 
-from gender_edge.errors import GenderEdgeError
+from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, recipe
+from . import card, compare, recipe
 from .build import Places, build, onnx_step, quantize_step, train_step
 from .trunks import Trunks
 
@@ -35,6 +38,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         verb = verbs.add_parser(name, help=text)
         _add_arguments(verb)
         verb.set_defaults(call=call)
+    verb = verbs.add_parser("compare", help="reference systems beside what is shipped, one table")
+    _add_places(verb)
+    verb.add_argument("--out", type=Path, help="a .md file, with a .json beside it")
+    verb.set_defaults(call=_compare, threads=None)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cv2.setNumThreads(1)  # crops are small; the cores are for training
@@ -50,11 +57,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
     verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
-    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
-    verb.add_argument("--models", type=Path, default=ROOT / "models", help="where to ship")
+    _add_places(verb)
     verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
     verb.add_argument(
-        "--init", metavar="FILE", help="VGG16's convolutions (safetensors), or 'imagenet'"
+        "--init",
+        metavar="FILE",
+        help="VGG16's convolutions (safetensors); or 'imagenet' for torchvision's or timm's "
+        "download, 'imagenet:FILE' for their state dict at hand",
     )
     verb.add_argument(
         "--age-trunk",
@@ -65,8 +74,14 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--face-init", type=Path, metavar="FILE", help="weights manifest of the face network"
     )
+    verb.add_argument("--epochs", type=int, help="train for only the first so many of the recipe")
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
+
+
+def _add_places(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
+    verb.add_argument("--models", type=Path, default=ROOT / "models", help="what is shipped")
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -91,10 +106,26 @@ def _quantize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    result = compare.compare(compare.references(), arguments.runs, arguments.models)
+    if arguments.out is None:
+        print(compare.markdown(result), end="")
+    else:
+        arguments.out.write_text(compare.markdown(result))
+        arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        print(f"wrote {arguments.out}")
+    return 0
+
+
 def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
-    wanted, vgg16 = recipe.load(arguments.name), None
-    if arguments.init == "imagenet":
-        wanted = replace(wanted, init="imagenet")
+    wanted, vgg16, imagenet = recipe.load(arguments.name), None, None
+    if arguments.epochs is not None:
+        if not 1 <= arguments.epochs <= wanted.epochs:
+            raise DataError(f"--epochs {arguments.epochs}: expected 1 to {wanted.epochs}")
+        wanted = replace(wanted, sizes=wanted.sizes[: arguments.epochs])
+    kind, _, file = (arguments.init or "").partition(":")
+    if kind == "imagenet":
+        wanted, imagenet = replace(wanted, init="imagenet"), Path(file) if file else None
     elif arguments.init:
         vgg16 = Path(arguments.init)
     return wanted, Places(
@@ -102,7 +133,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         runs=arguments.runs,
         models=arguments.models,
         detector=arguments.detector,
-        trunks=Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16),
+        trunks=Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16, imagenet),
     )
 
 

@@ -1,10 +1,13 @@
 """Varied crops for training: the runtime's own crop under random framing and light.
 
 Half of the crops are aligned by landmarks, the others cut by box or left whole, because users
-will have all three.
+will have all three. Reference systems get the plain variations that their authors used.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
 
 FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
+TURN = 15.0  # degrees
 
 
 def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
@@ -40,13 +44,41 @@ def _jitter(rng: np.random.Generator, loose: bool) -> np.ndarray:
     zoom = np.exp(rng.normal(0, 0.12 if loose else 0.09))
     angle = np.radians(rng.normal(0, 8 if loose else 5))
     shift = rng.normal(0, 0.05 if loose else 0.025, 2)
-    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    return _similarity(zoom, angle, shift, mirrored=rng.random() < 0.5)
+
+
+def _similarity(zoom: float, angle: float, shift: np.ndarray, mirrored: bool) -> np.ndarray:
+    """3x3 about the centre of the unit square; the angle in radians, the shift in its sides."""
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, 1.0])
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
     matrix = np.eye(3)
     matrix[:2, :2] = linear
     matrix[:2, 2] = 0.5 + shift - linear @ (0.5, 0.5)
     return matrix
+
+
+def plain_crop(
+    image: np.ndarray,
+    sample: Sample,
+    rule: CropRule,
+    size: int,
+    rng: np.random.Generator,
+    zoom: float = 0.0,
+) -> np.ndarray:
+    """The whole picture turned by up to `TURN`, zoomed by up to `zoom`, mirrored half of the time;
+    uint8 (size, size, 3).
+    """
+    angle, scale = np.radians(rng.uniform(-TURN, TURN)), rng.uniform(1 - zoom, 1 + zoom)
+    change = _similarity(scale, angle, np.zeros(2), mirrored=rng.random() < 0.5)
+    whole = np.vstack([framed(sample, image.shape, rule, "whole"), (0, 0, 1)])
+    return images.cut(image, (change @ whole)[:2], size, rule.fill)
+
+
+AUGMENTATIONS: Mapping[str, Callable[..., np.ndarray]] = {
+    "ours": training_crop,
+    "rotate_flip": plain_crop,
+    "rotate_zoom_flip": partial(plain_crop, zoom=0.2),
+}
 
 
 def _light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

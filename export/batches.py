@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gender_edge.errors import DataError
 from gender_edge.labelled import LABELS
 from gender_edge.spec import CropRule
 
 from .ages import ages_of, balancing
-from .augment import training_crop
+from .augment import AUGMENTATIONS
 from .data import Pack
 from .recipe import Recipe
 
@@ -22,10 +24,20 @@ from .recipe import Recipe
 class Views(Dataset[tuple[Tensor, int, int]]):
     """A random view of a face, its class and its place in all packs; the same for the same seed
     and epoch.
+
+    Args:
+        crop: one of `AUGMENTATIONS`.
+        size: side of the views, in pixels.
     """
 
-    def __init__(self, packs: list[Pack], rule: CropRule, size: int, seed: tuple[int, int]) -> None:
-        self.packs, self.rule, self.size, self.seed = packs, rule, size, seed
+    def __init__(
+        self,
+        packs: list[Pack],
+        crop: Callable[..., np.ndarray],
+        size: int,
+        seed: tuple[int, int],
+    ) -> None:
+        self.packs, self.crop, self.size, self.seed = packs, crop, size, seed
         self.starts = np.cumsum([0] + [len(p) for p in packs])
 
     def __len__(self) -> int:
@@ -36,7 +48,7 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         pack, inside = self.packs[part], number - int(self.starts[part])
         rng = np.random.default_rng((*self.seed, number))
         sample = pack.samples[inside]
-        crop = training_crop(pack.image(inside), sample, self.rule, self.size, rng)
+        crop = self.crop(pack.image(inside), sample, CropRule(), self.size, rng)
         return torch.from_numpy(crop), LABELS.index(sample.label), number
 
 
@@ -45,12 +57,21 @@ def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path]) -> np.n
 
     Args:
         trunk: safetensors of VGG16's convolutions, to estimate ages where a set has none.
+
+    Raises:
+        DataError: the recipe's limit is beyond what there is.
     """
     weights = [np.full(len(p), s.weight) for s, p in zip(recipe.train, packs)]
     if recipe.balance_ages:
         for own, pack, ages in zip(weights, packs, ages_of(packs, trunk)):
             own *= balancing(pack, ages)
-    return np.concatenate(weights)
+    together = np.concatenate(weights)
+    if recipe.limit > len(together):
+        raise DataError(f"limit={recipe.limit}: there are {len(together)} pictures; lower it")
+    if recipe.limit:
+        order = np.random.default_rng(recipe.seed).permutation(len(together))
+        together[order[recipe.limit :]] = 0
+    return together
 
 
 def draw(weights: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
@@ -78,9 +99,13 @@ def batches(
     Args:
         weights: of every picture of all packs, in their order.
     """
+    crop = AUGMENTATIONS.get(recipe.augmentation)
+    if crop is None:
+        known = ", ".join(AUGMENTATIONS)
+        raise DataError(f"augmentation={recipe.augmentation!r}: expected one of {known}")
     seed = (recipe.seed, epoch)
     order, size = draw(weights, seed), recipe.batch_size
     chosen = order[first * size : steps_of(recipe, weights) * size]
-    views = Views(packs, CropRule(), recipe.sizes[epoch], seed)
+    views = Views(packs, crop, recipe.sizes[epoch], seed)
     pinned = torch.cuda.is_available()
     return DataLoader(views, size, sampler=chosen.tolist(), num_workers=workers, pin_memory=pinned)

@@ -39,7 +39,7 @@ from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe, Source
-from .runs import CONFIG, WEIGHTS
+from .runs import CONFIG, WEIGHTS, keep_split
 from .train import train
 from .trunks import Trunks
 from .validate import targets
@@ -72,7 +72,9 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     """Run all steps; returns the names of the shipped models."""
     run = places.runs / recipe.name
     network = train_step(recipe, places, workers)
-    if not recipe.precisions:  # others start from it, or are taught by it
+    if recipe.protocol:
+        reference_step(recipe, network, places)
+    if not recipe.precisions:  # others start from it, or are taught by it, or compare with it
         return []
     exported = onnx_step(recipe, network, run)
     quantized = quantize_step(recipe, exported, places)
@@ -243,6 +245,7 @@ def evaluate_step(
             outcome = evaluation.classify(
                 classifier, samples, framing=framings[0], progress=progress
             )
+            keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
             sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
             sets[name]["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
@@ -273,6 +276,15 @@ def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> float:
     before = expit(logit(female) * temperature)
     right = (before >= 0.5) == outcome.truth
     return evaluation.calibration_error(np.maximum(before, 1 - before), right)
+
+
+def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
+    """RUN/fp32/: a reference system and its figures, for `export.compare`; nothing is shipped."""
+    run = places.runs / recipe.name
+    exported, model = onnx_step(recipe, network, run), run / "fp32" / "model.onnx"
+    if not _fresh(model, exported, run / CONFIG):
+        graph.write_spec(exported, describe(recipe, network, "fp32"), model)
+    return evaluate_step(recipe, model, places, recipe.framings)
 
 
 def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from gender_edge.errors import DataError
+from gender_edge.evaluation import FRAMINGS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,11 +44,14 @@ class Recipe:
         grayscale: reduce the input to luminance in the graph.
         input_size: side of the shipped network's input, in pixels.
         sizes: side of the training crops, one entry an epoch.
+        limit: how many training pictures there are, drawn by the seed from all; 0 for all.
+        augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet", or
             "run:NAME" for the final weights of another recipe's run.
         balance_ages: draw women and men equally often within each age group (see `export.ages`).
         frozen: how many leading convolutions keep their initial weights (transfer learning).
         optimizer: "adamw", "adam" or "sgd".
+        schedule: of the learning rate after the warm-up, "cosine" (to zero) or "constant".
         average_decay: of a running mean of the weights by step, which is then what counts
             (EMA); 0 for none.
         teachers: recipes whose mean answer is distilled into this one; none for labels alone.
@@ -64,6 +68,8 @@ class Recipe:
         default: the precision that `Classifier()` opens, if it is one of this recipe.
         origin: what else than these sets the weights come from: published trunks, teachers.
         license: of the weights.
+        protocol: for a reference system, a row of `compare`: what is done as published, what not.
+        published: the figure that its authors state, as text.
     """
 
     name: str
@@ -77,10 +83,13 @@ class Recipe:
     license: str
     origin: str = ""
     grayscale: bool = False
+    limit: int = 0
+    augmentation: str = "ours"
     init: str = "random"
     balance_ages: bool = False
     frozen: int = 0
     optimizer: str = "adamw"
+    schedule: str = "cosine"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.03
@@ -98,11 +107,18 @@ class Recipe:
     gate: float = 0.3
     abstain_error: float = 0.02
     seed: int = 0
+    protocol: str = ""
+    published: str = ""
 
     @property
     def epochs(self) -> int:
         """One entry of `sizes` is one epoch."""
         return len(self.sizes)
+
+    @property
+    def framings(self) -> tuple[str, ...]:
+        """How faces are cut where it is validated and tested; whole where it is trained so."""
+        return FRAMINGS if self.augmentation == "ours" else ("whole",)
 
 
 def load(name: str) -> Recipe:
@@ -128,11 +144,17 @@ def load(name: str) -> Recipe:
         raise DataError(f"{path}: {error}; see export/recipe.py") from error
 
 
+def names() -> list[str]:
+    """All recipes as `load` takes them, references as `references/NAME`."""
+    files = FOLDER.rglob("*.toml")
+    return sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in files)
+
+
 def _read(name: str) -> tuple[Path, dict[str, Any]]:
     """A recipe's file and its entries, with those of the one that it is like."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.toml")))
+        known = ", ".join(names())
         raise DataError(f"no recipe {name!r}; there are {known}, or give a path to a .toml file")
     try:
         raw = tomllib.loads(path.read_text())

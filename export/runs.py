@@ -1,23 +1,29 @@
-"""Run folders: config.json, checkpoint, metrics.csv, curves.png, and in the end the weights."""
+"""Run folders: config.json, splits, initial weights, checkpoint, metrics.csv, curves.png, and in
+the end the weights.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from gender_edge.errors import DataError
+from gender_edge.labelled import Sample
 
 from . import plots
 from .architectures import Network, build
 from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
+INITIAL = "initial.safetensors"
 # What of a recipe may change without a new training.
 AFTER_TRAINING = {
     "test",
@@ -29,6 +35,8 @@ AFTER_TRAINING = {
     "calibration_images",
     "gate",
     "abstain_error",
+    "protocol",
+    "published",
 }
 
 
@@ -39,19 +47,30 @@ def remember(recipe: Recipe, run: Path) -> None:
         DataError: the run was begun with another one.
     """
     run.mkdir(parents=True, exist_ok=True)
-    path = run / CONFIG
-    own = json.loads(json.dumps(asdict(recipe)))
-    before = json.loads(path.read_text()) if path.exists() else own
-    # What recipes could not say yet when the run was begun, was as it is by default.
-    default = {f.name: json.loads(json.dumps(f.default)) for f in fields(Recipe) if _optional(f)}
-    changed = {k for k in own if own[k] != before.get(k, default.get(k))} - AFTER_TRAINING
-    if changed:
+    if changed := differing(recipe, run):
         raise DataError(
             f"{run}: was trained with other {', '.join(sorted(changed))}; remove that folder to "
             "train anew, or name the recipe differently"
         )
-    if own != before or not path.exists():
-        path.write_text(json.dumps(own, indent=1))
+    own, path = json.dumps(asdict(recipe), indent=1), run / CONFIG
+    if not path.exists() or path.read_text() != own:
+        path.write_text(own)
+
+
+def differing(recipe: Recipe, run: Path) -> set[str]:
+    """What the training of a run, if it was begun, was asked otherwise than by this recipe."""
+    if not (run / CONFIG).exists():
+        return set()
+    before, own = config(run), json.loads(json.dumps(asdict(recipe)))
+    # What recipes could not say yet when the run was begun, was as it is by default.
+    default = {f.name: json.loads(json.dumps(f.default)) for f in fields(Recipe) if _optional(f)}
+    return {k for k in own if own[k] != before.get(k, default.get(k))} - AFTER_TRAINING
+
+
+def config(run: Path) -> dict[str, Any]:
+    """The recipe that a run was begun with, as plain values."""
+    content: dict[str, Any] = json.loads((run / CONFIG).read_text())
+    return content
 
 
 def _optional(field: Field[Any]) -> bool:
@@ -66,15 +85,39 @@ def finished(run: Path) -> Network:
     """
     if not (run / WEIGHTS).exists():
         raise DataError(f"{run}: no finished run; build that recipe first")
-    config = json.loads((run / CONFIG).read_text())
-    network = build(config["architecture"], config["arguments"], config["grayscale"])
+    own = config(run)
+    network = build(own["architecture"], own["arguments"], own["grayscale"])
     network.load_state_dict(load_file(run / WEIGHTS))
     return network.eval()
 
 
 def trained_size(run: Path) -> int:
     """Side of the crops that a run's network is meant for, in pixels."""
-    return int(json.loads((run / CONFIG).read_text())["input_size"])
+    return int(config(run)["input_size"])
+
+
+def save_weights(network: nn.Module, path: Path, **notes: str) -> None:
+    """Write a network's weights, and notes into their header: whole or not at all."""
+    state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
+    partial = path.with_name(f"partial-{path.name}")
+    save_file(state, partial, metadata=notes)
+    partial.replace(path)
+
+
+def trained_by(run: Path) -> str:
+    """The processor that finished a run; "" where that was not noted yet."""
+    with safe_open(run / WEIGHTS, "pt") as file:
+        return str((file.metadata() or {}).get("device", ""))
+
+
+def keep_split(samples: Iterable[Sample], run: Path, name: str) -> None:
+    """Note in `RUN/splits/NAME.csv` which pictures a split had, and their labels."""
+    folder = run / "splits"
+    folder.mkdir(exist_ok=True)
+    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", "label"])
+        writer.writerows((s.name, s.label) for s in samples)
 
 
 def record(rows: Sequence[Mapping[str, float]], run: Path) -> None:

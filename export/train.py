@@ -11,10 +11,11 @@ from typing import Optional
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
+
+from gender_edge.errors import DataError
 
 from . import checkpoint
 from .architectures import Network
@@ -22,7 +23,7 @@ from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .lessons import Lessons
 from .recipe import Recipe
-from .runs import CHECKPOINT, WEIGHTS, finished, record, remember
+from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
 from .start import network_of, optimizer_of
 from .trunks import Trunks
 from .validate import by_network, validate
@@ -56,13 +57,27 @@ def train(
         training = _Training(recipe, packs, run, trunks)
         training.resume()
         weights = weights_of(recipe, packs, trunks.ages)
+        _keep_splits(packs, weights, validation, run)
         while training.epoch < recipe.epochs:
             loss = training.run_epoch(packs, weights, workers)
             size = recipe.sizes[training.epoch]
-            scores = validate(by_network(training.result), validation, size)
+            scores = validate(by_network(training.result), validation, size, recipe.framings)
             training.close_epoch(loss, scores)
         training.finish()
     return finished(run)
+
+
+def _keep_splits(
+    packs: list[Pack], weights: np.ndarray, validation: Mapping[str, Pack], run: Path
+) -> None:
+    """Note what is learnt from and validated on; pictures that are never drawn are not."""
+    start = 0
+    for pack in packs:
+        drawn = weights[start : start + len(pack)] > 0
+        keep_split([s for s, d in zip(pack.samples, drawn) if d], run, pack.folder.name)
+        start += len(pack)
+    for pack in validation.values():
+        keep_split(pack.samples, run, pack.folder.name)
 
 
 class _Training:
@@ -71,6 +86,8 @@ class _Training:
     def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
         self.recipe, self.run = recipe, run
         network = network_of(recipe, run.parent, trunks)
+        if not (run / INITIAL).exists():
+            save_weights(network, run / INITIAL)
         self.network: Network = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lessons = Lessons(recipe, network.trunk.width, packs, run.parent).to(DEVICE)
         self.optimizer = optimizer_of(recipe, nn.ModuleList([network, self.lessons]))
@@ -154,15 +171,23 @@ class _Training:
 
     def finish(self) -> None:
         """Write the weights: the run is complete."""
-        state = {k: v.contiguous().cpu() for k, v in self.result.state_dict().items()}
-        partial = self.run / f"partial-{WEIGHTS}"
-        save_file(state, partial)
-        partial.replace(self.run / WEIGHTS)
+        gpu = DEVICE.type == "cuda"
+        save_weights(
+            self.result,
+            self.run / WEIGHTS,
+            device=torch.cuda.get_device_name() if gpu else "CPU",
+        )
 
 
 def _learning_rate(recipe: Recipe, done: float) -> float:
-    """Linear warm-up, then a half cosine to zero; `done` is the share of the whole training."""
+    """Linear warm-up, then constant or a half cosine to zero; `done` is the share of the whole
+    training.
+    """
     if done < recipe.warmup:
         return recipe.learning_rate * (done + 1e-3) / recipe.warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    if recipe.schedule != "cosine":
+        raise DataError(f"schedule={recipe.schedule!r}: expected cosine or constant")
     turn = math.pi * (done - recipe.warmup) / (1 - recipe.warmup)
     return recipe.learning_rate * 0.5 * (1 + math.cos(turn))

@@ -119,6 +119,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
         "accuracy": proportion(right),
         "female_right": proportion(right[truth]),
         "male_right": proportion(right[~truth]),
+        "loss": cross_entropy(female, truth),
         "auc": area_under_curve(female, truth),
         "ece": calibration_error(confidence, right),
         "reliability": reliability(confidence, right),
@@ -157,6 +158,13 @@ def balanced(right: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     down = float(np.hypot(*(p["value"] - p["low"] for p in parts))) / 2
     up = float(np.hypot(*(p["high"] - p["value"] for p in parts))) / 2
     return {"value": value, "low": value - down, "high": value + up, "n": len(right)}
+
+
+def cross_entropy(female: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Mean -log P(label), natural, with the normal approximation's interval."""
+    losses = -np.log(np.clip(np.where(truth, female, 1 - female), 1e-7, 1))
+    value, half = float(losses.mean()), float(Z * losses.std() / np.sqrt(len(losses)))
+    return {"value": value, "low": value - half, "high": value + half, "n": len(losses)}
 
 
 def area_under_curve(score: np.ndarray, truth: np.ndarray) -> Optional[float]:

@@ -63,6 +63,9 @@ def test_report_of_known_answers() -> None:
     assert figures["coverage"] == 0.5
     assert figures["accuracy_decided"]["value"] == 1.0
     assert figures["failures"] == 1
+    loss = -np.log([0.9, 0.2, 0.9, 0.3]).mean()
+    assert figures["loss"]["value"] == pytest.approx(loss)
+    assert figures["loss"]["low"] < loss < figures["loss"]["high"]
     groups = {g["group"]: g for g in figures["groups"]}
     ages_seen = {"age 0 to 3", "age 20 to 39", "age 60+", "under 13"}
     assert set(groups) == {*ages_seen, "ethnicity Asian", "adults, Asian"}

@@ -1,0 +1,185 @@
+"""The reference systems of the field beside what is shipped: one table from run folders.
+
+A row says whose protocol it is, what of it differs here, and how many of its epochs were run. A
+reference that was not run says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from gender_edge import choose
+from gender_edge.classifier import Classifier
+
+from . import recipe
+from .recipe import Recipe
+from .runs import CONFIG, config, differing, trained_by
+
+MAIN = "celeba_test"  # the set that most references state a figure for
+BASELINE = "slim_int8"
+ROUNDS, CALLS = 15, 3
+HEAD = ("reference", "published", "epochs", "start", "trained on", "input")
+COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
+
+
+def references() -> list[Recipe]:
+    """The recipes in `recipes/references` that state a protocol, in order of their names."""
+    loaded = [recipe.load(name) for name in recipe.names() if name.startswith("references/")]
+    return [own for own in loaded if own.protocol]
+
+
+def compare(recipes: Sequence[Recipe], runs: Path, models: Path) -> dict[str, Any]:
+    """Gather all rows, and time every network there is side by side; plain values for JSON.
+
+    Args:
+        runs: the folder of runs.
+        models: the folder of shipped models, which make the last rows.
+    """
+    rows = [_reference(own, runs / own.name) for own in recipes]
+    rows += [_shipped(file.parent) for file in sorted(models.glob("*/evaluation.json"))]
+    files = {row["name"]: Path(row.pop("file")) for row in rows if "file" in row}
+    times = latencies(files)
+    for row in rows:
+        own, base = times.get(row["name"]), times.get(BASELINE)
+        if own is not None:
+            row["ms"] = float(np.median(own))
+        if own is not None and base is not None:
+            row["of_baseline"] = float(np.median(own / base))
+    return {"processor": choose.processor(), "rows": rows}
+
+
+def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
+    row = {"name": wanted.name, "published": wanted.published, "protocol": wanted.protocol}
+    if not (run / CONFIG).exists():
+        return {**row, "state": "not run"}
+    own = config(run)
+    # A run may stop early (--epochs) or start elsewhere (--init); the row tells both.
+    asked = replace(wanted, sizes=wanted.sizes[: len(own["sizes"])], init=own["init"])
+    if other := differing(asked, run):
+        return {**row, "state": f"run of another recipe ({', '.join(sorted(other))})"}
+    if not (run / "fp32" / "evaluation.json").exists():
+        return {**row, "state": "not finished"}
+    return {
+        **row,
+        "state": "run",
+        "epochs": asked.epochs,
+        "epochs_asked": wanted.epochs,
+        "start": own["init"],
+        "device": trained_by(run),
+        **_figures(run / "fp32"),
+    }
+
+
+def _shipped(folder: Path) -> dict[str, Any]:
+    protocol = "ours, shipped: see its card; faces aligned by landmarks"
+    return {"name": folder.name, "protocol": protocol, "state": "shipped", **_figures(folder)}
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / "evaluation.json").read_text())
+    kept = ("faces", "accuracy", "balanced_accuracy", "loss", "confusion")
+    return {
+        **{key: content["spec"][key] for key in ("input_size", "parameters", "macs")},
+        "sets": {
+            name: {key: own[key] for key in kept if key in own}
+            for name, own in content["sets"].items()
+        },
+        "file": folder / "model.onnx",
+    }
+
+
+def latencies(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Milliseconds from a crop to its prediction on ONNX Runtime, float64 (ROUNDS,), by name.
+
+    All are open together and take turns, so that a noisy moment hits all alike; a round is the
+    median of some calls after one that is not timed.
+    """
+    rng, found = np.random.default_rng(0), np.empty((len(files), ROUNDS))
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(Classifier(file, device="onnxruntime")) for file in files.values()
+        ]
+        sides = [classifier.spec.input_size for classifier in opened]
+        crops = [rng.integers(0, 256, (1, side, side, 3), np.uint8) for side in sides]
+        for turn in range(ROUNDS):
+            for number, classifier in enumerate(opened):
+                found[number, turn] = _milliseconds(classifier, crops[number])
+    return dict(zip(files, found))
+
+
+def _milliseconds(classifier: Classifier, crop: np.ndarray) -> float:
+    classifier.predict(crop)
+    times = []
+    for _ in range(CALLS):
+        begin = time.perf_counter()
+        classifier.predict(crop)
+        times.append(time.perf_counter() - begin)
+    return 1e3 * float(np.median(times))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table as Markdown."""
+    rows = result["rows"]
+    others = sorted({name for row in rows for name in row.get("sets", {})} - {MAIN})
+    head = (*HEAD, "accuracy", "loss", f"balanced {MAIN}", *others, *COST)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
+    lines += ["| " + " | ".join(_cells(row, others)) + " |" for row in rows]
+    return "\n".join([*lines, "", _legend(result), ""])
+
+
+def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
+    named = [row["name"], row.get("published") or "-"]
+    if "sets" not in row:
+        rest = len(HEAD) + 3 + len(others) + len(COST) - len(named) - 2
+        return [*named, row["state"], *["-"] * rest, row["protocol"]]
+    main = row["sets"].get(MAIN, {})
+    ratio = row.get("of_baseline")
+    return [
+        *named,
+        f"{row['epochs']} of {row['epochs_asked']}" if "epochs" in row else "-",
+        row.get("start", "-"),
+        row.get("device") or "-",
+        str(row["input_size"]),
+        _share(main.get("accuracy")),
+        _interval(main.get("loss"), 1, 3),
+        _share(main.get("balanced_accuracy")),
+        *(_share(row["sets"].get(name, {}).get("balanced_accuracy")) for name in others),
+        f"{row['parameters'] / 1e6:.2f}",
+        f"{row['macs'] / 1e6:.0f}",
+        f"{row['ms']:.2f}",
+        "-" if ratio is None else f"{ratio:.2f}x",
+        row["protocol"],
+    ]
+
+
+def _share(figure: Optional[Mapping[str, Any]]) -> str:
+    return _interval(figure, 100, 1)
+
+
+def _interval(figure: Optional[Mapping[str, Any]], unit: float, digits: int) -> str:
+    if figure is None or figure["value"] is None:
+        return "not measured"
+    value, low, high = (f"{unit * figure[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"
+
+
+def _legend(result: Mapping[str, Any]) -> str:
+    return (
+        f"Accuracy, loss (cross-entropy) on {MAIN} and balanced accuracy on each set's test split, "
+        "in % but for the loss, with 95 % intervals; references see pictures whole, and their FP32 "
+        "networks are judged. Published figures are of other test pictures. Epochs: run, of those "
+        "that the recipe asks; start: random, trunk (VGG16's published convolutions), imagenet, or "
+        "run: with the run whose weights it takes; input: side in pixels. All were trained in "
+        "bfloat16 autocast with gradients of norm 5 at most. Time: one crop in "
+        f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'}, "
+        f"median of {ROUNDS} rounds over all rows; beside it, how many times that of {BASELINE} in "
+        "the same round. Made by `python -m export compare`."
+    )
