@@ -20,7 +20,8 @@ import torch
 from gender_edge.errors import DataError, GenderEdgeError
 
 from . import card, compare, recipe
-from .build import Places, build, onnx_step, quantize_step, train_step
+from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
+from .prune import compared
 from .trunks import Trunks
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("build", _build, "all steps of one recipe, resuming what was interrupted"),
         ("train", _train, "only the training, as on a machine that has nothing but a GPU"),
         ("quantize", _quantize, "training and INT8, with what each method and layer costs"),
+        ("prune", _prune, "only show what pruning leaves, by either importance; writes no network"),
     ):
         verb = verbs.add_parser(name, help=text)
         _add_arguments(verb)
@@ -106,6 +108,13 @@ def _quantize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _prune(arguments: argparse.Namespace) -> int:
+    wanted, places = _wanted(arguments)
+    pictures = learned_from(wanted, places, arguments.workers)
+    print(compared(wanted, *pictures, places.runs, places.trunks, arguments.workers))
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     result = compare.compare(compare.references(), arguments.runs, arguments.models)
     if arguments.out is None:
@@ -125,7 +134,9 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         wanted = replace(wanted, sizes=wanted.sizes[: arguments.epochs])
     kind, _, file = (arguments.init or "").partition(":")
     if kind == "imagenet":
-        wanted, imagenet = replace(wanted, init="imagenet"), Path(file) if file else None
+        imagenet = Path(file) if file else None
+        if not wanted.init.startswith("pruned:"):  # that starts from a network, whatever its start
+            wanted = replace(wanted, init="imagenet")
     elif arguments.init:
         vgg16 = Path(arguments.init)
     return wanted, Places(

@@ -133,14 +133,17 @@ def packed(source: Source, places: Places, workers: int = 1) -> Pack:
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
-    packs = [packed(source, places, workers) for source in recipe.train]
+    packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
-    return train(recipe, packs, validation(recipe, places, workers), run, places.trunks, workers)
+    return train(recipe, packs, validation, run, places.trunks, workers)
 
 
-def validation(recipe: Recipe, places: Places, workers: int = 1) -> dict[str, Pack]:
-    """What is chosen on, by name of the set."""
-    return {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
+def learned_from(
+    recipe: Recipe, places: Places, workers: int = 1
+) -> tuple[list[Pack], dict[str, Pack]]:
+    """The pictures of a recipe's training, and those that validate it, by name of their set."""
+    packs = [packed(source, places, workers) for source in recipe.train]
+    return packs, {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
 
 
 @contextmanager
@@ -169,10 +172,10 @@ def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
     """RUN/int8.onnx, its ranges estimated on training crops, and int8.json: what that cost."""
     target = source.with_name("int8.onnx")
     if not _fresh(target, source, source.with_name(CONFIG)):
-        packs = [packed(s, places) for s in recipe.train]
+        packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
-        int8.choose(source, crops, validation(recipe, places), methods, recipe.gate, target)
+        int8.choose(source, crops, validation, methods, recipe.gate, target)
     return target
 
 

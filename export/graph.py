@@ -41,11 +41,21 @@ def export(network: Network, size: int, path: Path) -> None:
 
 def cost(network: Network, size: int) -> tuple[int, int]:
     """Parameters, and multiply-accumulates for one face."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        network.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8))
     parameters = sum(p.numel() for p in network.parameters())
-    return parameters, counter.get_total_flops() // 2
+    return parameters, macs_by_module(network, size)[""]
+
+
+def macs_by_module(network: Network, size: int) -> dict[str, int]:
+    """Multiply-accumulates for one face, by name of the module that spends them; "" is all."""
+    counter = FlopCounterMode(display=False)
+    device = network.normalise.mean.device
+    with counter, torch.inference_mode():
+        network.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device))
+    root = type(network).__name__
+    return {
+        name.removeprefix(root).removeprefix("."): sum(flops.values()) // 2
+        for name, flops in counter.get_flop_counts().items()
+    }
 
 
 def write_spec(source: Path, spec: ModelSpec, target: Path) -> None:

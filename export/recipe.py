@@ -39,17 +39,23 @@ class Recipe:
     """Everything that decides how a variant is made.
 
     Attributes:
-        name: `arch[_gray]`; the shipped files add the precision.
+        name: `arch[_gray][_pNN]`; the shipped files add the precision.
         architecture: a constructor in `export.architectures`, with its arguments in `arguments`.
         grayscale: reduce the input to luminance in the graph.
         input_size: side of the shipped network's input, in pixels.
         sizes: side of the training crops, one entry an epoch.
         limit: how many training pictures there are, drawn by the seed from all; 0 for all.
         augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
-        init: where weights start: "random", "trunk" (the file given by --init), "imagenet", or
-            "run:NAME" for the final weights of another recipe's run.
+        init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
+            "run:NAME" for the final weights of another recipe's run, or "pruned:NAME" for what
+            pruning leaves of that run's network (see `export.prune`).
+        remove_macs: share of the multiply-accumulates of the network that `arguments` describe,
+            which shall be gone after pruning (however many of them the run NAME has left).
+        importance: what channels are worth to pruning, "taylor" or "magnitude".
+        align: pruning cuts layers to multiples of as many channels.
         balance_ages: draw women and men equally often within each age group (see `export.ages`).
-        frozen: how many leading convolutions keep their initial weights (transfer learning).
+        frozen: how many leading convolutions keep their initial weights while training (transfer
+            learning); they are pruned like the others.
         optimizer: "adamw", "adam" or "sgd".
         schedule: of the learning rate after the warm-up, "cosine" (to zero) or "constant".
         average_decay: of a running mean of the weights by step, which is then what counts
@@ -86,6 +92,9 @@ class Recipe:
     limit: int = 0
     augmentation: str = "ours"
     init: str = "random"
+    remove_macs: float = 0.0
+    importance: str = "taylor"
+    align: int = 16
     balance_ages: bool = False
     frozen: int = 0
     optimizer: str = "adamw"

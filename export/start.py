@@ -5,23 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
 from .architectures import LUMINANCE_BGR, Network, build
 from .recipe import Recipe
-from .runs import finished
+from .runs import INITIAL, finished
 from .trunks import Trunks
 
 FIRST = "trunk.features.0"
 
 
-def network_of(recipe: Recipe, runs: Path, trunks: Trunks) -> Network:
+def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
     """The network of a recipe with its initial weights.
 
     Args:
-        runs: the folder of runs, for `init = "run:NAME"`.
+        run: the recipe's run folder, beside those that `init` may name.
         trunks: for `init = "trunk"` and `init = "imagenet"`.
 
     Raises:
@@ -34,14 +35,17 @@ def network_of(recipe: Recipe, runs: Path, trunks: Trunks) -> Network:
     elif recipe.init == "imagenet":
         trunks.load_imagenet(network.trunk)
     elif recipe.init.startswith("run:"):
-        state = finished(runs / recipe.init.removeprefix("run:")).state_dict()
+        state = finished(run.parent / recipe.init.removeprefix("run:")).state_dict()
         network.load_state_dict(as_gray(state) if recipe.grayscale else state)
+    elif recipe.init.startswith("pruned:"):
+        network.load_state_dict(load_file(run / INITIAL))
     elif recipe.init == "random":
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     else:
-        raise DataError(f"init={recipe.init!r}: expected random, trunk, imagenet or run:NAME")
+        known = "random, trunk, imagenet, run:NAME or pruned:NAME"
+        raise DataError(f"init={recipe.init!r}: expected {known}")
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     for convolution in convolutions[: recipe.frozen]:
         convolution.requires_grad_(False)

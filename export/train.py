@@ -22,6 +22,7 @@ from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .lessons import Lessons
+from .prune import settled
 from .recipe import Recipe
 from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
 from .start import network_of, optimizer_of
@@ -52,6 +53,7 @@ def train(
         trunks: for `init = "trunk"`, and to estimate ages with.
         workers: processes that prepare views; 0 prepares them in this one.
     """
+    recipe = settled(recipe, packs, run, trunks, workers)
     remember(recipe, run)
     if not (run / WEIGHTS).exists():
         training = _Training(recipe, packs, run, trunks)
@@ -85,7 +87,7 @@ class _Training:
 
     def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
         self.recipe, self.run = recipe, run
-        network = network_of(recipe, run.parent, trunks)
+        network = network_of(recipe, run, trunks)
         if not (run / INITIAL).exists():
             save_weights(network, run / INITIAL)
         self.network: Network = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from gender_edge.errors import DataError
 
 LUMINANCE_BGR = (0.114, 0.587, 0.299)  # ITU-R BT.601, as OpenCV's COLOR_BGR2GRAY
 
@@ -51,6 +55,14 @@ class Trunk(nn.Module):
         """Float (N, C, H, W) to an embedding, float (N, width)."""
         raise NotImplementedError
 
+    def shape(self) -> dict[str, Any]:
+        """The arguments that make a network with as many channels as this one has by now.
+
+        Raises:
+            DataError: networks of this kind cannot be pruned.
+        """
+        raise DataError(f"{type(self).__name__} takes no widths, so it cannot be pruned")
+
     def forward(self, x: Tensor) -> Tensor:
         """Float (N, C, H, W) to logits (N, 2)."""
         return self.classify(self.embed(x))
@@ -58,6 +70,17 @@ class Trunk(nn.Module):
     def classify(self, embedding: Tensor) -> Tensor:
         """Float (N, width) to logits (N, 2)."""
         return self.head(self.dropout(embedding))
+
+
+def widths_of(layers: nn.Sequential) -> list[list[int]]:
+    """Channels of every convolution, a list for those between two max pools."""
+    blocks: list[list[int]] = [[]]
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2d):
+            blocks.append([])
+        elif isinstance(layer, nn.Conv2d):
+            blocks[-1].append(layer.out_channels)
+    return [block for block in blocks if block]
 
 
 class Network(nn.Module):

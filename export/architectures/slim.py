@@ -7,10 +7,11 @@ on any engine.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from .network import Trunk
+from .network import Trunk, widths_of
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
@@ -54,3 +55,8 @@ class Slim(Trunk):
     def embed(self, x: Tensor) -> Tensor:
         """The last maps' means."""
         return self.features(x).mean((2, 3))
+
+    def shape(self) -> dict[str, Any]:
+        """Its stem and widths."""
+        (stem, *first), *others = widths_of(self.features)
+        return {"stem": stem, "widths": [first, *others]}

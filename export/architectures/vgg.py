@@ -7,7 +7,7 @@ network is the same class with other widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from safetensors.torch import load_file
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from .network import Trunk
+from .network import Trunk, widths_of
 
 _BLOCKS = {  # convolutions in each of the five blocks
     "vgg11": (1, 1, 2, 2, 2),
@@ -51,10 +51,10 @@ class VGG(Trunk):
     ) -> None:
         blocks = VGG_WIDTHS[widths] if isinstance(widths, str) else [list(b) for b in widths]
         super().__init__(blocks[-1][-1], dropout)
-        self.widths, self.scale = blocks, scale
+        self.scale = scale
         layers: list[nn.Module] = []
         channels = in_channels
-        for block in self.widths:
+        for block in blocks:
             for width in block:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
@@ -64,6 +64,10 @@ class VGG(Trunk):
     def embed(self, x: Tensor) -> Tensor:
         """The last maps' means."""
         return self.features(x).mean((2, 3))
+
+    def shape(self) -> dict[str, Any]:
+        """Its widths."""
+        return {"widths": widths_of(self.features)}
 
 
 def load_trunk(network: VGG, file: str) -> None:
@@ -86,7 +90,9 @@ def load_imagenet(network: VGG, state: Optional[dict[str, Tensor]] = None) -> No
     if state is None:
         import torchvision  # here: an import of seconds that only this path needs
 
-        name = next((n for n, widths in VGG_WIDTHS.items() if widths == network.widths), None)
+        name = next(
+            (n for n, widths in VGG_WIDTHS.items() if widths == network.shape()["widths"]), None
+        )
         if name is None:
             raise DataError(f"init='imagenet': expected one of {', '.join(VGG_WIDTHS)}")
         state = torchvision.models.get_model(name, weights="IMAGENET1K_V1").state_dict()

@@ -8,6 +8,10 @@ import pytest
 
 pytest.importorskip("torch", reason="the workshop needs torch: pip install 'gender_edge[export]'")
 
+from export import recipe
+from export.build import Places, build
+from gender_edge.labelled import read_labelled
+
 RECIPE = """
 name = "tiny"
 architecture = "slim"
@@ -50,3 +54,21 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def places(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
+    """The drawings with boxes already, so that no detector is needed."""
+    home = tmp_path_factory.mktemp("build")
+    boxed = home / "boxed"
+    boxed.mkdir()
+    lines = ["path,label,box"]
+    lines += [f"{s.path},{s.label},1 5 50 50" for s in read_labelled(data / "faces")]
+    (boxed / "faces").write_text("\n".join(lines))
+    return Places(data=boxed, runs=home / "runs", models=home / "models")
+
+
+@pytest.fixture(scope="session")
+def built(places: Places, recipe_file: Path) -> list[str]:
+    """The tiny recipe's shipped models; its run lies in `places` then."""
+    return build(recipe.load(str(recipe_file)), places, workers=0)

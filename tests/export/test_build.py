@@ -25,23 +25,6 @@ from gender_edge import Classifier, DataError
 from gender_edge.labelled import read_labelled
 
 
-@pytest.fixture(scope="module")
-def places(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
-    """The drawings with boxes already, so that no detector is needed."""
-    home = tmp_path_factory.mktemp("build")
-    boxed = home / "boxed"
-    boxed.mkdir()
-    lines = ["path,label,box"]
-    lines += [f"{s.path},{s.label},1 5 50 50" for s in read_labelled(data / "faces")]
-    (boxed / "faces").write_text("\n".join(lines))
-    return Places(data=boxed, runs=home / "runs", models=home / "models")
-
-
-@pytest.fixture(scope="module")
-def built(places: Places, recipe_file: Path) -> list[str]:
-    return build(recipe.load(str(recipe_file)), places, workers=0)
-
-
 def test_splits_are_carved(built: list[str], places: Places) -> None:
     """Of 240 drawings, less copies: a tenth for test, a tenth of the rest for validation."""
     samples = annotated("faces", places)
