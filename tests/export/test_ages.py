@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,10 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from export import start
 from export.__main__ import main
 from export.ages import MOST_OFTEN, ages_of, balancing
-from export.architectures import build, load_imagenet
+from export.architectures import build
 from export.batches import weights_of
 from export.data import Pack, pack
 from export.recipe import Source, load
@@ -104,7 +102,7 @@ validate = [{ list = "faces.csv", split = "val" }]
 
 
 def test_ages_have_a_trunk_of_their_own(
-    tmp_path: Path, trunk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, trunk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The network starts from torchvision's weights, ages are estimated with the file's."""
     made = faces(tmp_path / "a", [20, None, 60, None] * 8, ["female", "male"] * 16).samples
@@ -113,9 +111,9 @@ def test_ages_have_a_trunk_of_their_own(
     (tmp_path / "vgg.toml").write_text(VGG)
     published = models.vgg11(weights=None).features.state_dict()
     state = {f"features.{k}": v for k, v in published.items()}
-    monkeypatch.setattr(start, "load_imagenet", partial(load_imagenet, state=state))
+    save_file(state, tmp_path / "published.safetensors")
     argv = ["train", str(tmp_path / "vgg.toml"), f"--data={tmp_path}", f"--runs={tmp_path}"]
-    argv += ["--workers=0", "--init=imagenet"]
+    argv += ["--workers=0", f"--init=imagenet:{tmp_path / 'published.safetensors'}"]
     assert main(argv) == 2
     assert "--age-trunk" in capsys.readouterr().err
     assert main([*argv, f"--age-trunk={trunk}"]) == 0

@@ -230,7 +230,7 @@ def test_inception_as_onnx(tmp_path: Path) -> None:
 
 
 def test_imagenet_weights_that_do_not_fit(tmp_path: Path) -> None:
-    fill = partial(network_of, runs=tmp_path)
+    fill = partial(network_of, run=tmp_path)
     wanted = replace(small(recipe.load("references/vgg16_frozen")), init="imagenet")
     file = tmp_path / "a.safetensors"
     with pytest.raises(DataError, match="imagenet:FILE"):
