@@ -19,8 +19,9 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, compare, recipe
+from . import card, compare, findings, recipe
 from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
+from .clean import clean
 from .prune import compared
 from .trunks import Trunks
 
@@ -31,14 +32,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command line; returns the exit status: 0 done, 2 nothing could be done."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, call, text in (
-        ("build", _build, "all steps of one recipe, resuming what was interrupted"),
-        ("train", _train, "only the training, as on a machine that has nothing but a GPU"),
-        ("quantize", _quantize, "training and INT8, with what each method and layer costs"),
-        ("prune", _prune, "only show what pruning leaves, by either importance; writes no network"),
+    for name, call, add_more, text in (
+        ("build", _build, _for_making, "all steps of one recipe, resuming what was interrupted"),
+        ("train", _train, _for_making, "only the training, as on a machine with nothing but a GPU"),
+        ("quantize", _quantize, _for_making, "training and INT8: what each method and layer costs"),
+        ("prune", _prune, _for_making, "what pruning leaves by either importance; writes nothing"),
+        ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
     ):
         verb = verbs.add_parser(name, help=text)
         _add_arguments(verb)
+        add_more(verb)
         verb.set_defaults(call=call)
     verb = verbs.add_parser("compare", help="reference systems beside what is shipped, one table")
     _add_places(verb)
@@ -61,6 +64,11 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     _add_places(verb)
     verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
+    verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
+    verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
+
+
+def _for_making(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--init",
         metavar="FILE",
@@ -77,8 +85,13 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
         "--face-init", type=Path, metavar="FILE", help="weights manifest of the face network"
     )
     verb.add_argument("--epochs", type=int, help="train for only the first so many of the recipe")
-    verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
-    verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
+
+
+def _for_cleaning(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--teacher", metavar="RUN", help="by whose embeddings to doubt labels (default: a teacher)"
+    )
+    verb.add_argument("--out", type=Path, help="folder of the findings (default: RUNS/clean)")
 
 
 def _add_places(verb: argparse.ArgumentParser) -> None:
@@ -123,6 +136,15 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.out.write_text(compare.markdown(result))
         arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
         print(f"wrote {arguments.out}")
+    return 0
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    wanted = recipe.load(arguments.name)
+    out = arguments.out or arguments.runs / "clean"
+    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    print(clean(wanted, places, out, arguments.teacher, arguments.workers))
+    print(f"listed in {out / findings.NAME}")
     return 0
 
 

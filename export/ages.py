@@ -33,11 +33,12 @@ FITTED_ON = 5000  # pictures of each set
 RIDGE = 1000.0  # of standardised features
 
 
-def balancing(pack: Pack, ages: np.ndarray) -> np.ndarray:
+def balancing(pack: Pack, ages: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """How often each picture is drawn, so that women and men of an age group come equally often.
 
     Args:
         ages: years, float (N,).
+        kept: bool (N,), which are drawn at all.
 
     Returns:
         Float64 (N,): 1 for the more frequent of both in a group, up to `MOST_OFTEN` for the other.
@@ -46,7 +47,8 @@ def balancing(pack: Pack, ages: np.ndarray) -> np.ndarray:
     female = np.array([s.label == "female" for s in pack.samples])
     weights = np.ones(len(pack))
     for group in np.unique(groups):
-        women, men = (groups == group) & female, (groups == group) & ~female
+        inside = (groups == group) & kept
+        women, men = inside & female, inside & ~female
         counts = np.count_nonzero(women), np.count_nonzero(men)
         logger.info("%s, age group %d: %d women, %d men", pack.folder.name, group, *counts)
         rare, often = sorted((women, men), key=np.count_nonzero)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
@@ -18,7 +19,10 @@ from gender_edge.spec import CropRule
 from .ages import ages_of, balancing
 from .augment import AUGMENTATIONS
 from .data import Pack
-from .recipe import Recipe
+from .findings import dropped
+from .recipe import Recipe, Source
+
+logger = logging.getLogger(__name__)
 
 
 class Views(Dataset[tuple[Tensor, int, int]]):
@@ -52,26 +56,48 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         return torch.from_numpy(crop), LABELS.index(sample.label), number
 
 
-def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path]) -> np.ndarray:
+def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path], runs: Path) -> np.ndarray:
     """How often an epoch shows each picture of all packs, in their order: float64 (N,).
 
     Args:
         trunk: safetensors of VGG16's convolutions, to estimate ages where a set has none.
+        runs: the folder of runs, which the recipe's list of findings is named from.
 
     Raises:
         DataError: the recipe's limit is beyond what there is.
     """
     weights = [np.full(len(p), s.weight) for s, p in zip(recipe.train, packs)]
+    if recipe.clean:
+        for own, source, pack in zip(weights, recipe.train, packs):
+            own[_left_out(runs / recipe.clean, source, pack)] = 0
     if recipe.balance_ages:
         for own, pack, ages in zip(weights, packs, ages_of(packs, trunk)):
-            own *= balancing(pack, ages)
+            own *= balancing(pack, ages, own > 0)
     together = np.concatenate(weights)
-    if recipe.limit > len(together):
-        raise DataError(f"limit={recipe.limit}: there are {len(together)} pictures; lower it")
+    drawn = np.flatnonzero(together)
+    if recipe.limit > len(drawn):
+        raise DataError(f"limit={recipe.limit}: there are {len(drawn)} pictures; lower it")
     if recipe.limit:
-        order = np.random.default_rng(recipe.seed).permutation(len(together))
+        order = np.random.default_rng(recipe.seed).permutation(drawn)
         together[order[recipe.limit :]] = 0
     return together
+
+
+def _left_out(findings: Path, source: Source, pack: Pack) -> list[int]:
+    """Numbers of the pictures of a pack that a list of findings drops.
+
+    Raises:
+        DataError: it is of other pictures.
+    """
+    names = dropped(findings, source)
+    if unknown := names - {s.name for s in pack.samples}:
+        raise DataError(
+            f"{findings}: {len(unknown)} pictures that it drops are not in {source.list}, one is "
+            f"{min(unknown)}; make it anew with `python -m export clean`"
+        )
+    numbers = [i for i, s in enumerate(pack.samples) if s.name in names]
+    logger.info("%s: %d of %d pictures left out", pack.folder.name, len(numbers), len(pack))
+    return numbers
 
 
 def draw(weights: np.ndarray, seed: tuple[int, int]) -> np.ndarray:

@@ -98,7 +98,7 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
 
 def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
     """One labelled set, ready: readable, faces found, every split there, no picture in two."""
-    target = places.runs / "data" / _stem(name) / "annotated.csv"
+    target = places.runs / "data" / stem(name) / "annotated.csv"
     if not target.exists():
         samples = readable(read_labelled(places.data / name))
         if any(s.box is None and s.landmarks is None for s in samples):
@@ -118,7 +118,7 @@ def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
     return read_labelled(target)
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
     """A folder's name for a set: `a/list.csv` and `b/list.csv` are two."""
     return "-".join(Path(name).with_suffix("").parts)
 
@@ -128,7 +128,7 @@ def packed(source: Source, places: Places, workers: int = 1) -> Pack:
     samples = [s for s in annotated(source.list, places, workers) if s.split == source.split]
     if not samples:
         raise DataError(f"{source.list} has no split {source.split!r}; see its annotated.csv")
-    return pack(samples, places.runs / "data" / f"{_stem(source.list)}-{source.split}")
+    return pack(samples, places.runs / "data" / f"{stem(source.list)}-{source.split}")
 
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
@@ -143,7 +143,7 @@ def learned_from(
 ) -> tuple[list[Pack], dict[str, Pack]]:
     """The pictures of a recipe's training, and those that validate it, by name of their set."""
     packs = [packed(source, places, workers) for source in recipe.train]
-    return packs, {_stem(s.list): packed(s, places, workers) for s in recipe.validate}
+    return packs, {stem(s.list): packed(s, places, workers) for s in recipe.validate}
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
         crop=CropRule(),
         parameters=parameters,
         macs=macs,
-        trained_on=tuple(f"{_stem(s.list)}:{s.split}" for s in recipe.train),
+        trained_on=tuple(f"{stem(s.list)}:{s.split}" for s in recipe.train),
         origin=recipe.origin,
         license=recipe.license,
         revision=graph.revision(),
@@ -243,7 +243,7 @@ def evaluate_step(
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
             tested.append(samples)
-            name = _stem(part.list)
+            name = stem(part.list)
             progress = partial(tqdm, desc=name, disable=None)
             outcome = evaluation.classify(
                 classifier, samples, framing=framings[0], progress=progress

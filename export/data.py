@@ -53,7 +53,7 @@ def split_off(samples: list[Sample], split: str, new: str, share: float) -> list
     """
     inside = [i for i, s in enumerate(samples) if s.split == split]
     prints = look([samples[i] for i in inside])
-    groups = group([samples[i] for i in inside], prints)
+    groups = group([samples[i] for i in inside], near_pairs(prints, prints))
     # An order that is as good as random, the same wherever the pictures are the same.
     keys = [hashlib.sha256(h.tobytes()).digest() for h in prints.hashes]
     first = {g: min(k for k, own in zip(keys, groups) if own == g) for g in set(groups)}
@@ -70,9 +70,13 @@ def split_off(samples: list[Sample], split: str, new: str, share: float) -> list
     return result
 
 
-def group(samples: list[Sample], prints: Fingerprints) -> np.ndarray:
-    """A group number for every sample: of one identity, or near-duplicates, or both in a chain."""
-    pairs = [near_pairs(prints, prints)]
+def group(samples: list[Sample], near: np.ndarray) -> np.ndarray:
+    """A group number for every sample: of one identity, or near-duplicates, or both in a chain.
+
+    Args:
+        near: int64 (P, 2), numbers of near-duplicates.
+    """
+    pairs = [near]
     known: dict[str, int] = {}
     for number, sample in enumerate(samples):
         if sample.identity:

@@ -62,7 +62,9 @@ def settled(
     start = run / INITIAL
     if not (start.exists() and (run / CONFIG).exists()):
         parent, macs = parent_of(recipe, run.parent)
-        network = pruned(recipe, parent, macs, probes_of(recipe, packs, trunks, workers))
+        network = pruned(
+            recipe, parent, macs, probes_of(recipe, packs, run.parent, trunks, workers)
+        )
         shape = json.dumps(network.trunk.shape())
         logger.info("%s: pruned to %s", recipe.name, shape)
         run.mkdir(parents=True, exist_ok=True)
@@ -110,11 +112,11 @@ def parent_of(recipe: Recipe, runs: Path) -> tuple[Network, float]:
 
 
 def probes_of(
-    recipe: Recipe, packs: list[Pack], trunks: Trunks, workers: int
+    recipe: Recipe, packs: list[Pack], runs: Path, trunks: Trunks, workers: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Batches of training crops and classes, as the recipe draws them, in its input size."""
     views = replace(recipe, sizes=(recipe.input_size,))
-    weights = weights_of(recipe, packs, trunks.ages)
+    weights = weights_of(recipe, packs, trunks.ages, runs)
     drawn = batches(views, packs, weights, epoch=0, first=0, workers=workers)
     count = -(-PROBES // recipe.batch_size)
     return [(pixels, labels) for pixels, labels, _ in islice(drawn, count)]
@@ -267,7 +269,7 @@ def compared(
 ) -> str:
     """A table of what both kinds of importance leave of the parent, before any fine-tuning."""
     parent, macs = parent_of(recipe, runs)
-    probes = probes_of(recipe, packs, trunks, workers)
+    probes = probes_of(recipe, packs, runs, trunks, workers)
     networks = {"before": parent}
     for importance in IMPORTANCES:
         own = replace(recipe, importance=importance)

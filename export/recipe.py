@@ -53,6 +53,8 @@ class Recipe:
             which shall be gone after pruning (however many of them the run NAME has left).
         importance: what channels are worth to pruning, "taylor" or "magnitude".
         align: pruning cuts layers to multiples of as many channels.
+        clean: list of findings of `python -m export clean`, whose training pictures to drop are
+            never drawn; below the folder of runs, or an absolute path. Empty for none.
         balance_ages: draw women and men equally often within each age group (see `export.ages`).
         frozen: how many leading convolutions keep their initial weights while training (transfer
             learning); they are pruned like the others.
@@ -95,6 +97,7 @@ class Recipe:
     remove_macs: float = 0.0
     importance: str = "taylor"
     align: int = 16
+    clean: str = ""
     balance_ages: bool = False
     frozen: int = 0
     optimizer: str = "adamw"

@@ -58,7 +58,7 @@ def train(
     if not (run / WEIGHTS).exists():
         training = _Training(recipe, packs, run, trunks)
         training.resume()
-        weights = weights_of(recipe, packs, trunks.ages)
+        weights = weights_of(recipe, packs, trunks.ages, run.parent)
         _keep_splits(packs, weights, validation, run)
         while training.epoch < recipe.epochs:
             loss = training.run_epoch(packs, weights, workers)

@@ -49,10 +49,12 @@ def test_women_and_men_of_an_age_come_equally_often(tmp_path: Path) -> None:
     labels = ["female"] * 4 + ["male"] * 2 + ["female"] + ["male"] * 9 + ["male"]
     ages = [25] * 6 + [65] * 10 + [10]
     packed = faces(tmp_path / "a", list(ages), labels)
-    weights = balancing(packed, np.array(ages, float))
+    weights = balancing(packed, np.array(ages, float), np.ones(17, bool))
     np.testing.assert_array_equal(weights[:6], [1, 1, 1, 1, 2, 2])
     np.testing.assert_array_equal(weights[6:16], [MOST_OFTEN] + [1] * 9)
     assert weights[16] == 1  # nobody to balance with
+    kept = np.arange(17) > 1  # two women of 25 are left out, and two men stand against two
+    np.testing.assert_array_equal(balancing(packed, np.array(ages, float), kept)[2:6], [1] * 4)
 
 
 def test_known_ages_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -125,6 +127,6 @@ def test_ages_have_a_trunk_of_their_own(
 def test_weights_of_sets_and_ages_multiply(tmp_path: Path) -> None:
     packed = faces(tmp_path / "a", [25, 25, 25], ["female", "male", "male"])
     recipe = replace(load("slim"), train=(Source("a", "train", 2.0),))
-    np.testing.assert_array_equal(weights_of(recipe, [packed], None), [4, 2, 2])
+    np.testing.assert_array_equal(weights_of(recipe, [packed], None, tmp_path), [4, 2, 2])
     plain = replace(recipe, balance_ages=False)
-    np.testing.assert_array_equal(weights_of(plain, [packed], None), [2, 2, 2])
+    np.testing.assert_array_equal(weights_of(plain, [packed], None, tmp_path), [2, 2, 2])

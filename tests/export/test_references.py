@@ -108,7 +108,7 @@ def test_inceptions_learn(faces: Pack, tmp_path: Path) -> None:
     wanted = small(recipe.load("references/inception_v3_128"))
     wanted = replace(wanted, init="random", limit=4)
     training = _Training(wanted, [faces], tmp_path, Trunks())
-    loss = training.run_epoch([faces], weights_of(wanted, [faces], None), workers=0)
+    loss = training.run_epoch([faces], weights_of(wanted, [faces], None, Path()), workers=0)
     assert np.isfinite(loss) and training.step == 1
     before, after = load_file(tmp_path / "initial.safetensors"), training.network.state_dict()
     assert not any(torch.equal(before[k], after[k]) for k in kernels_of(before))
@@ -167,13 +167,13 @@ def test_plain_augmentations(augmentation: str, zoom: float) -> None:
 
 def test_a_limit_draws_the_same_pictures(faces: Pack) -> None:
     wanted = replace(small(recipe.load("references/vgg16_128")), limit=12)
-    weights = weights_of(wanted, [faces], None)
+    weights = weights_of(wanted, [faces], None, Path())
     assert weights.sum() == 12 and set(weights) == {0.0, 1.0}
-    np.testing.assert_array_equal(weights, weights_of(wanted, [faces], None))
+    np.testing.assert_array_equal(weights, weights_of(wanted, [faces], None, Path()))
     seen = [batch[2] for batch in batches(wanted, [faces], weights, 0, 0, 0)]
     assert sorted(torch.cat(seen).tolist()) == np.flatnonzero(weights).tolist()
     with pytest.raises(DataError, match="there are 30 pictures"):
-        weights_of(replace(wanted, limit=31), [faces], None)
+        weights_of(replace(wanted, limit=31), [faces], None, Path())
     with pytest.raises(DataError, match="expected one of ours, rotate_flip"):
         batches(replace(wanted, augmentation="none"), [faces], weights, 0, 0, 0)
 

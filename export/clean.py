@@ -1,0 +1,193 @@
+"""What looks wrong in labelled sets: copies, pictures without a face, labels that do not fit.
+
+Nothing is changed here. Findings go into a list, which recipes read with `clean = FILE`, and onto
+contact sheets to look at. Only pictures to train on are ever dropped. Those of validation and test
+are reported: figures without the pictures that a network disagrees with would flatter it.
+
+Labels are doubted by confident learning (Northcutt et al. 2021, cleanlab) on the answers of a
+logistic regression that saw neither the picture nor its copies nor its person. What that one goes
+by, the embedding of a finished run, was itself learned from the training labels, so those look
+better than they are: what is found there stands out even so. On validation and test pictures the
+embedding is honest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from gender_edge.errors import DataError
+from gender_edge.labelled import LABELS
+
+from . import contact_sheet, findings
+from .answers import answers_of
+from .build import Places, packed, stem
+from .data import group
+from .duplicates import Fingerprints, components, near_pairs
+from .findings import COPY, LABEL, NEAR_COPY, NO_FACE, REASONS, Finding, Pictures
+from .recipe import Recipe
+from .validate import targets
+
+FOLDS = 5
+
+
+def clean(
+    recipe: Recipe, places: Places, out: Path, teacher: Optional[str] = None, workers: int = 1
+) -> str:
+    """Look through every set of a recipe; returns a table of what was found.
+
+    Args:
+        out: folder for `findings.csv` and a contact sheet a set.
+        teacher: the finished run whose embeddings labels are doubted by; by default the recipe's
+            first teacher, or its own run where it has none.
+
+    Raises:
+        DataError: a set cannot be read, the run is not finished, or there is too little to learn.
+    """
+    # In this order, because the first of several copies stays.
+    held_out, learned = (
+        [replace(s, weight=1.0) for s in part]
+        for part in ((*recipe.test, *recipe.validate), recipe.train)
+    )
+    pictures = Pictures({s: packed(s, places, workers) for s in (*held_out, *learned)})
+    trained = np.array([s not in held_out for s in pictures.sources])[pictures.part]
+    run = teacher or (*recipe.teachers, recipe.name)[0]
+    embeddings = answers_of([places.runs / run], pictures.packs).embeddings.numpy()
+    labels = targets(pictures.samples).numpy()
+    prints = pictures.fingerprints()
+    near = near_pairs(prints, prints)
+    copies = components(len(pictures), near)
+    said = cross_validated(embeddings, labels, trained, group(pictures.samples, near))
+    found = [
+        *find_copies(pictures, prints, copies),
+        *find_faceless(pictures),
+        *find_wrong_labels(labels, said, pictures.part, copies),
+    ]
+    found.sort(key=lambda f: _order(pictures, f))
+    findings.write(pictures, found, trained, out / findings.NAME)
+    for name in sorted({s.list for s in pictures.sources}):
+        own = [f for f in found if pictures.source(f.number).list == name]
+        contact_sheet.draw(pictures, own, out / f"{stem(name)}.png")
+    return _table(pictures, found, labels, said) + (
+        f"\nLabels are doubted by what {run} sees in a face. It was taught with the labels of the "
+        "training splits, where\nnoise is therefore underestimated; where it errs itself, noise is "
+        "overestimated."
+    )
+
+
+def cross_validated(
+    embeddings: np.ndarray, labels: np.ndarray, trained: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """Probabilities of the labels, float64 (N, 2), by classifiers that saw nothing of a group.
+
+    Args:
+        embeddings: float (N, D).
+        labels: int64 (N,), classes.
+        trained: bool (N,), what may be learned from.
+        groups: int (N,), of copies and of pictures of one person.
+
+    Raises:
+        DataError: too few groups, or a label is missing in what may be learned from.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    said = np.empty((len(labels), len(LABELS)))
+    try:
+        for seen, asked in GroupKFold(FOLDS).split(embeddings, groups=groups):
+            seen = seen[trained[seen]]
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            model.fit(embeddings[seen], labels[seen])
+            said[asked] = model.predict_proba(embeddings[asked])
+    except ValueError as error:
+        raise DataError(
+            f"labels cannot be cross-validated in {FOLDS} parts ({error}); name training sets with "
+            "more pictures of both labels"
+        ) from error
+    return said
+
+
+def find_copies(pictures: Pictures, prints: Fingerprints, copies: np.ndarray) -> Iterator[Finding]:
+    """Every picture of a group of copies but the first.
+
+    Args:
+        copies: int (N,), group numbers.
+    """
+    for first, *others in _several(copies):
+        for number in others:
+            same = np.array_equal(pictures.image(first), pictures.image(number))
+            score = float(prints.thumbnails[first] @ prints.thumbnails[number])
+            yield Finding(number, COPY if same else NEAR_COPY, score, first)
+
+
+def find_faceless(pictures: Pictures) -> Iterator[Finding]:
+    """Pictures that have neither box nor landmarks, and are used whole."""
+    for number, sample in enumerate(pictures.samples):
+        if sample.box is None and sample.landmarks is None:
+            yield Finding(number, NO_FACE)
+
+
+def find_wrong_labels(
+    labels: np.ndarray, said: np.ndarray, part: np.ndarray, copies: np.ndarray
+) -> Iterator[Finding]:
+    """Labels that do not fit their pictures, and all labels of copies that contradict each other.
+
+    Args:
+        labels: int64 (N,), as given.
+        said: float64 (N, 2), what `cross_validated` returns.
+        part: int (N,), the set and split; noise is estimated in each by itself.
+        copies: int (N,), group numbers.
+    """
+    from cleanlab.filter import find_label_issues
+
+    against: dict[int, Optional[int]] = {}
+    for own in (np.flatnonzero(part == p) for p in np.unique(part)):
+        # The strictest rule: looser ones take more faces that are hard, not wrong, and those are
+        # mostly children's and of the groups that networks err on.
+        rule = "confident_learning"
+        doubted = find_label_issues(labels[own], said[own], filter_by=rule, n_jobs=1)
+        against.update(dict.fromkeys(own[doubted].tolist()))
+    for members in _several(copies):
+        for number in members:
+            other = next((m for m in members if labels[m] != labels[number]), None)
+            if other is not None:
+                against[number] = other
+    for number, other in against.items():
+        yield Finding(number, LABEL, float(said[number, labels[number]]), other)
+
+
+def _several(groups: np.ndarray) -> list[list[int]]:
+    """The members, in their order, of every group that has more than one."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [part.tolist() for part in parts if len(part) > 1]
+
+
+def _order(pictures: Pictures, finding: Finding) -> tuple[Any, ...]:
+    source, reason = pictures.source(finding.number), REASONS.index(finding.reason)
+    return source.list, source.split, reason, finding.score, finding.number
+
+
+def _table(pictures: Pictures, found: list[Finding], labels: np.ndarray, said: np.ndarray) -> str:
+    """Findings by split and reason, the share of labels that the cross-validated answers miss, and
+    the share that is wrong by the confident joint: how much of the error is the labels'.
+    """
+    from cleanlab.count import estimate_joint
+
+    head = "".join(f"{title:>11}" for title in ("pictures", *REASONS, "error, %", "noise, %"))
+    lines = [f"{'':28}{head}"]
+    for part, source in enumerate(pictures.sources):
+        own = pictures.part == part
+        counts = [sum(own[f.number] and f.reason == reason for f in found) for reason in REASONS]
+        error = np.mean(said[own].argmax(1) != labels[own])
+        noise = 1 - np.trace(estimate_joint(labels[own], said[own]))
+        figures = [f"{count:11}" for count in (own.sum(), *counts)]
+        figures += [f"{100 * share:11.1f}" for share in (error, noise)]
+        lines.append(f"{stem(source.list)}:{source.split}".ljust(28) + "".join(figures))
+    return "\n".join(lines)
