@@ -141,13 +141,16 @@ def find_wrong_labels(
     Args:
         labels: int64 (N,), as given.
         said: float64 (N, 2), what `cross_validated` returns.
-        part: int (N,), the set and split; noise is estimated in each by itself.
+        part: int (N,), the set and split; noise is estimated in each by itself, and not at all
+            where there is but one label.
         copies: int (N,), group numbers.
     """
     from cleanlab.filter import find_label_issues
 
     against: dict[int, Optional[int]] = {}
     for own in (np.flatnonzero(part == p) for p in np.unique(part)):
+        if len(np.unique(labels[own])) < len(LABELS):
+            continue
         # The strictest rule: looser ones take more faces that are hard, not wrong, and those are
         # mostly children's and of the groups that networks err on.
         rule = "confident_learning"

@@ -15,7 +15,7 @@ from export.__main__ import main
 from export.architectures import build
 from export.batches import weights_of
 from export.build import Places, packed
-from export.clean import clean, cross_validated
+from export.clean import clean, cross_validated, find_wrong_labels
 from export.contact_sheet import COLUMNS, SIDE
 from export.findings import dropped
 from export.recipe import Recipe, Source
@@ -218,6 +218,15 @@ def test_nobody_answers_for_copies_of_what_they_saw() -> None:
     honest = cross_validated(embeddings, labels, trained, np.repeat(np.arange(100), 2))
     assert (cheated.argmax(1) == labels).mean() > 0.8
     assert (honest.argmax(1) == labels).mean() < 0.65
+
+
+def test_each_split_has_its_own_noise_and_one_label_has_none() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    male = np.array([0.1, 0.1, 0.99, 0.9, 0.9, 0.9, 0.01, 0.9])
+    part = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    found = list(find_wrong_labels(labels, np.stack([1 - male, male], 1), part, np.arange(8)))
+    assert [(f.number, f.reason) for f in found] == [(2, "label")]
+    assert found[0].score == pytest.approx(0.01)
 
 
 def test_held_out_labels_teach_nothing() -> None:
