@@ -57,7 +57,7 @@ def clean(
     trained = np.array([s not in held_out for s in pictures.sources])[pictures.part]
     run = teacher or (*recipe.teachers, recipe.name)[0]
     embeddings = answers_of([places.runs / run], pictures.packs).embeddings.numpy()
-    labels = targets(pictures.samples).numpy()
+    labels = targets(pictures.samples)
     prints = pictures.fingerprints()
     near = near_pairs(prints, prints)
     copies = components(len(pictures), near)
