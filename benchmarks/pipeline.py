@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--video", required=True, help="a file that OpenCV reads")
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--detector", help="YuNet ONNX file (default: CenterFace)")
+    parser.add_argument("--detector", help="YuNet ONNX file (default: ours, or CenterFace)")
     parser.add_argument("--model", help="shipped name or file (default: the shipped default)")
     parser.add_argument("--device", default="auto")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """`python -m export build NAME`: from labelled photographs to a shipped model.
 
 `python -m export compare`: the reference systems of the field beside what is shipped.
+`python -m export detector`: the face detector.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import torch
 from gender_edge.errors import DataError, GenderEdgeError
 
 from . import card, compare, findings, recipe
-from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
+from .build import Places, build, learned_from, onnx_step, quantize_step, ship, train_step
 from .clean import clean
+from .detector import card as detector_card
+from .detector import steps
+from .detector.train import Settings
 from .prune import compared
 from .trunks import Trunks
 
@@ -40,13 +44,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
     ):
         verb = verbs.add_parser(name, help=text)
+        verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
         _add_arguments(verb)
+        verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
         add_more(verb)
         verb.set_defaults(call=call)
     verb = verbs.add_parser("compare", help="reference systems beside what is shipped, one table")
     _add_places(verb)
     verb.add_argument("--out", type=Path, help="a .md file, with a .json beside it")
     verb.set_defaults(call=_compare, threads=None)
+    verb = verbs.add_parser("detector", help="the face detector: train, quantise, evaluate, ship")
+    _add_arguments(verb)
+    _add_detector_arguments(verb)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cv2.setNumThreads(1)  # crops are small; the cores are for training
@@ -60,12 +69,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _add_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
     verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     _add_places(verb)
-    verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
-    verb.add_argument("--workers", type=int, default=1, help="processes that prepare crops")
+    verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
 
 
 def _for_making(verb: argparse.ArgumentParser) -> None:
@@ -97,6 +104,16 @@ def _for_cleaning(verb: argparse.ArgumentParser) -> None:
 def _add_places(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
     verb.add_argument("--models", type=Path, default=ROOT / "models", help="what is shipped")
+
+
+def _add_detector_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--yunet", type=Path, required=True, help="YuNet ONNX file, the teacher")
+    verb.add_argument("--steps", type=int, default=Settings.steps, help="batches to train for")
+    verb.add_argument("--batch", type=int, default=Settings.batch_size, help="frames a batch")
+    verb.add_argument("--evaluate", action="store_true", help="compare with YuNet, write the card")
+    verb.add_argument("--latency", action="store_true", help="time it beside YuNet and CenterFace")
+    verb.add_argument("--ship", action="store_true", help="copy what was evaluated to the models")
+    verb.set_defaults(call=_detector)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -145,6 +162,23 @@ def _clean(arguments: argparse.Namespace) -> int:
     places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
     print(clean(wanted, places, out, arguments.teacher, arguments.workers))
     print(f"listed in {out / findings.NAME}")
+    return 0
+
+
+def _detector(arguments: argparse.Namespace) -> int:
+    places = Places(arguments.data, arguments.runs, arguments.models, detector=arguments.yunet)
+    settings = Settings(steps=arguments.steps, batch_size=arguments.batch)
+    model = steps.build(places, settings, arguments.workers)
+    print(f"made {model}")
+    if arguments.evaluate:
+        steps.evaluate_step(model, places)
+        print(detector_card.text(model.parent))
+    if arguments.latency:
+        for name, row in steps.latency(model, places, arguments.threads).items():
+            print(f"{name}: {row['ms']:.2f} ms a frame of 640 x 480, {row['times']:.2f} times")
+    if arguments.ship:
+        name = ship(model.parent, arguments.models, section="detectors")
+        print(f"shipped {arguments.models / name}")
     return 0
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gender_edge import images
 from gender_edge.errors import DataError
+from gender_edge.faces import Detector, YuNet
 from gender_edge.labelled import Sample
 
 DETECTION_SIDE = 320  # px, of the padded picture
@@ -25,7 +26,7 @@ PADDING = 0.25  # of the longer side: the detector misses faces that fill the pi
 THRESHOLDS = (0.6, 0.3)  # scores; the second only where the first finds nothing
 
 Face = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
-_detector: Optional[cv2.FaceDetectorYN] = None
+_detector: Optional[Detector] = None
 
 
 def annotate(samples: list[Sample], detector: Path, workers: int = 1) -> list[Sample]:
@@ -46,16 +47,21 @@ def annotate(samples: list[Sample], detector: Path, workers: int = 1) -> list[Sa
 def _open(detector: str) -> None:
     global _detector
     cv2.setNumThreads(1)
-    _detector = cv2.FaceDetectorYN.create(detector, "", (DETECTION_SIDE, DETECTION_SIDE))
+    _detector = YuNet(detector, side=DETECTION_SIDE, minimum=min(THRESHOLDS))
 
 
 def _find(sample: Sample) -> Optional[Face]:
     assert _detector is not None
-    return find_main_face(images.decode(sample.read(), sample.name), _detector)
+    return face_in(images.decode(sample.read(), sample.name), _detector)
 
 
-def find_main_face(image: np.ndarray, detector: cv2.FaceDetectorYN) -> Optional[Face]:
-    """Box and five landmarks of the large, central face of a picture, in its pixels."""
+def face_in(image: np.ndarray, detector: Detector) -> Optional[Face]:
+    """Box and five landmarks of the large, central face of a picture, in its pixels.
+
+    Args:
+        detector: one that gives landmarks; answers below the first of `THRESHOLDS` count only
+            where there are no others.
+    """
     height, width = image.shape[:2]
     pad = int(PADDING * max(height, width))
     padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(127,) * 3)
@@ -67,20 +73,15 @@ def find_main_face(image: np.ndarray, detector: cv2.FaceDetectorYN) -> Optional[
         fy=scale,
         interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
     )
-    detector.setInputSize((small.shape[1], small.shape[0]))
-    for threshold in THRESHOLDS:
-        detector.setScoreThreshold(threshold)
-        _, rows = detector.detect(small)
-        if rows is not None:
-            break
-    else:
+    found = detector(small)
+    if not len(found):
         return None
-    found = rows.astype(np.float64)
-    found[:, :14] /= scale
-    found[:, [0, 1]] -= pad
-    found[:, 4:14] -= pad
-    centre = found[:, :2] + found[:, 2:4] / 2
+    assert found.landmarks is not None
+    boxes = found.boxes.astype(np.float64) / scale - (pad, pad, 0, 0)
+    centre = boxes[:, :2] + boxes[:, 2:] / 2
     distance = np.hypot(*(centre - (width / 2, height / 2)).T)
-    best = found[np.argmax(np.sqrt(found[:, 2] * found[:, 3]) - distance)]
-    points = best[4:14].reshape(5, 2)
-    return tuple(best[:4].tolist()), tuple((float(x), float(y)) for x, y in points)
+    merit = np.sqrt(boxes[:, 2] * boxes[:, 3]) - distance
+    sure = found.scores >= THRESHOLDS[0]
+    best = int(np.argmax(np.where(sure | ~sure.any(), merit, -np.inf)))
+    points = found.landmarks[best].astype(np.float64) / scale - pad
+    return tuple(boxes[best].tolist()), tuple((float(x), float(y)) for x, y in points)

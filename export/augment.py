@@ -35,7 +35,7 @@ def training_crop(
     matrix = framed(sample, image.shape, rule, framing)
     jitter = _jitter(rng, loose=framing != "landmarks")
     matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
-    crop = _degrade(_light(images.cut(image, matrix, size, rule.fill), rng), rng)
+    crop = degraded(lit(images.cut(image, matrix, size, rule.fill), rng), rng)
     return _occlude(_hide_surroundings(crop, rule, rng), rng)
 
 
@@ -81,8 +81,8 @@ AUGMENTATIONS: Mapping[str, Callable[..., np.ndarray]] = {
 }
 
 
-def _light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, gamma and colour cast by lookup; at times grey."""
+def lit(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, gamma and colour cast by lookup; at times grey. uint8 (H, W, 3)."""
     if rng.random() < 0.7:
         level = np.arange(256, dtype=np.float32) / 255
         level = level ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.2))
@@ -95,15 +95,19 @@ def _light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return crop
 
 
-def _degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def degraded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What cameras and archives do to a picture: too few pixels, grain, sharpening, JPEG.
+
+    uint8 (H, W, 3) of any size.
 
     A network that has not seen it takes the grain for a man's skin, and errs on women more than
     on men. `export/robustness.py` measures that.
     """
-    side = crop.shape[0]
+    height, width = crop.shape[:2]
     if rng.random() < 0.15:
-        crop = _resized(_resized(crop, max(12, int(side * rng.uniform(0.3, 0.8)))), side)
+        share = rng.uniform(0.3, 0.8)
+        fewer = max(12, int(height * share)), max(12, int(width * share))
+        crop = _resized(_resized(crop, *fewer), height, width)
     if rng.random() < 0.2:
         grain = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(2, 14))
         crop = np.clip(crop + grain, 0, 255).astype(np.uint8)
@@ -111,17 +115,18 @@ def _degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         soft = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.7, 2))
         crop = cv2.addWeighted(crop, 2, soft, -1, 0)
     if rng.random() < 0.35:
-        larger = _resized(crop, int(side * rng.uniform(1, 2)))  # blocks of other sizes than 8
+        share = rng.uniform(1, 2)  # blocks of other sizes than 8
+        larger = _resized(crop, int(height * share), int(width * share))
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(12, 85))]
         coded = cv2.imencode(".jpg", larger, quality)[1]
-        crop = _resized(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)), side)
+        crop = _resized(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)), height, width)
     return crop
 
 
-def _resized(crop: np.ndarray, side: int) -> np.ndarray:
-    smaller = side < crop.shape[0]
+def _resized(crop: np.ndarray, height: int, width: int) -> np.ndarray:
+    smaller = height < crop.shape[0]
     return cv2.resize(
-        crop, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        crop, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     )
 
 

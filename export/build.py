@@ -83,7 +83,7 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
         spec = describe(recipe, network, precision)
         shipped = precision in recipe.precisions
         model = run / precision / "model.onnx"
-        if not _fresh(model, file, run / CONFIG):
+        if not fresh(model, file, run / CONFIG):
             spec = calibrated(recipe, file, spec, places) if shipped else spec
             graph.write_spec(file, spec, model)
         # A twin that is not shipped is only there to say what quantisation cost.
@@ -154,7 +154,8 @@ def replacing(target: Path) -> Iterator[Path]:
     partial.replace(target)
 
 
-def _fresh(output: Path, *inputs: Path) -> bool:
+def fresh(output: Path, *inputs: Path) -> bool:
+    """Whether a file is there and newer than all that it is made from."""
     made = output.stat().st_mtime if output.exists() else 0.0
     return made > max(i.stat().st_mtime for i in inputs)
 
@@ -162,7 +163,7 @@ def _fresh(output: Path, *inputs: Path) -> bool:
 def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
     """RUN/fp32.onnx from the trained weights."""
     target = run / "fp32.onnx"
-    if not _fresh(target, run / WEIGHTS):
+    if not fresh(target, run / WEIGHTS):
         with replacing(target) as partial:
             graph.export(network, recipe.input_size, partial)
     return target
@@ -171,7 +172,7 @@ def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
 def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
     """RUN/int8.onnx, its ranges estimated on training crops, and int8.json: what that cost."""
     target = source.with_name("int8.onnx")
-    if not _fresh(target, source, source.with_name(CONFIG)):
+    if not fresh(target, source, source.with_name(CONFIG)):
         packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
@@ -234,7 +235,7 @@ def evaluate_step(
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
-    if _fresh(target, model):
+    if fresh(target, model):
         return target
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
@@ -285,7 +286,7 @@ def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     """RUN/fp32/: a reference system and its figures, for `export.compare`; nothing is shipped."""
     run = places.runs / recipe.name
     exported, model = onnx_step(recipe, network, run), run / "fp32" / "model.onnx"
-    if not _fresh(model, exported, run / CONFIG):
+    if not fresh(model, exported, run / CONFIG):
         graph.write_spec(exported, describe(recipe, network, "fp32"), model)
     return evaluate_step(recipe, model, places, recipe.framings)
 
@@ -301,11 +302,12 @@ def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> di
     return {"count": int(copies.sum()), "balanced_accuracy_without": without}
 
 
-def ship(folder: Path, models: Path, default: bool = False) -> str:
+def ship(folder: Path, models: Path, default: bool = False, section: str = "models") -> str:
     """Copy a finished model into the registry's folder and note its checksum; returns its name.
 
     Args:
         default: whether `Classifier()` shall open this one (the first one shipped does anyway).
+        section: of the registry: classifiers are "models", face detectors "detectors".
     """
     spec = json.loads((folder / "evaluation.json").read_text())["spec"]
     name = str(spec["name"])
@@ -321,7 +323,7 @@ def ship(folder: Path, models: Path, default: bool = False) -> str:
         registry["default"] = name
     content = (home / "model.onnx").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    registry["models"][name] = {"sha256": digest, "bytes": len(content)}
-    registry["models"] = dict(sorted(registry["models"].items()))
+    entries = {**registry.get(section, {}), name: {"sha256": digest, "bytes": len(content)}}
+    registry[section] = dict(sorted(entries.items()))
     registry_file.write_text(json.dumps(registry, indent=1) + "\n")
     return name

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Optional, Union
 
 import onnx
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gender_edge.spec import METADATA_KEY, ModelSpec
+from gender_edge.spec import METADATA_KEY, DetectorSpec, ModelSpec
 
 from .architectures import Network
 
@@ -19,12 +22,28 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def export(network: Network, size: int, path: Path) -> None:
-    """Write the network as FP32 ONNX: uint8 NHWC of dynamic batch in, logits out, BatchNorm folded.
+    """Write a classifier as FP32 ONNX: uint8 NHWC of dynamic batch in, logits out."""
+    trace(network, (size, size), path, [OUTPUT], {INPUT: {0: "N"}, OUTPUT: {0: "N"}})
+
+
+def trace(
+    network: nn.Module,
+    shape: tuple[int, int],
+    path: Path,
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Write a network that takes uint8 NHWC pixels as FP32 ONNX, BatchNorm folded.
 
     The TorchScript exporter is used on purpose: it folds BatchNorm and writes opset 17 itself,
     while the newer one starts at 18 and converts down.
+
+    Args:
+        shape: height and width of the example that it is traced with.
+        outputs: their names.
+        axes: the dynamic axes of input and outputs, and what to call them.
     """
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, *shape, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
@@ -34,23 +53,23 @@ def export(network: Network, size: int, path: Path) -> None:
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "N"}, OUTPUT: {0: "N"}},
+            output_names=list(outputs),
+            dynamic_axes=axes,
         )
 
 
-def cost(network: Network, size: int) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates for one face."""
+def cost(network: nn.Module, height: int, width: Optional[int] = None) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one picture, which is square unless told."""
     parameters = sum(p.numel() for p in network.parameters())
-    return parameters, macs_by_module(network, size)[""]
+    return parameters, macs_by_module(network, height, width or height)[""]
 
 
-def macs_by_module(network: Network, size: int) -> dict[str, int]:
-    """Multiply-accumulates for one face, by name of the module that spends them; "" is all."""
+def macs_by_module(network: nn.Module, height: int, width: int) -> dict[str, int]:
+    """Multiply-accumulates for one picture, by name of the module that spends them; "" is all."""
     counter = FlopCounterMode(display=False)
-    device = network.normalise.mean.device
+    device = next(network.parameters()).device
     with counter, torch.inference_mode():
-        network.eval()(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device))
+        network.eval()(torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device))
     root = type(network).__name__
     return {
         name.removeprefix(root).removeprefix("."): sum(flops.values()) // 2
@@ -58,7 +77,7 @@ def macs_by_module(network: Network, size: int) -> dict[str, int]:
     }
 
 
-def write_spec(source: Path, spec: ModelSpec, target: Path) -> None:
+def write_spec(source: Path, spec: Union[ModelSpec, DetectorSpec], target: Path) -> None:
     """Copy an ONNX file with the spec as its only metadata, and no operator sets but its own."""
     model = onnx.load(source)
     used = {node.domain for node in model.graph.node}

@@ -220,7 +220,7 @@ def _cut(
 
 def _uses(network: Network, size: int) -> dict[nn.Conv2d | nn.Linear, int]:
     """How often a face uses each weight of a layer."""
-    macs = graph.macs_by_module(network, size)
+    macs = graph.macs_by_module(network, size, size)
     return {
         module: macs[name] // module.weight.numel()
         for name, module in network.named_modules()

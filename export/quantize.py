@@ -86,13 +86,15 @@ def quantize(
     target: Path,
     method: str = "minmax",
     only: Sequence[str] = (),
+    exact: Sequence[str] = (),
 ) -> None:
     """Write the INT8 twin of an FP32 file.
 
     Args:
-        crops: uint8 (N, S, S, 3), what activation ranges are estimated on.
+        crops: uint8 (N, H, W, 3), what activation ranges are estimated on.
         method: "minmax", "entropy" or "percentile".
         only: names of the nodes to quantise; by default all that can be.
+        exact: further modules of the network whose nodes stay in float, by name.
     """
     if method not in METHODS:
         raise DataError(f"calibration={method!r}: expected one of {', '.join(METHODS)}")
@@ -102,7 +104,8 @@ def quantize(
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         # The grey conversion is a convolution too: quantising it would cost the input a bit.
         nodes = onnx.load(prepared).graph.node
-        kept = [node.name for node in nodes if node.name.startswith(f"/{NORMALISE}/")]
+        modules = tuple(f"/{name}/" for name in (NORMALISE, *exact))
+        kept = [node.name for node in nodes if node.name.startswith(modules)]
         quantize_static(
             str(prepared),
             str(target),

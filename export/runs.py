@@ -122,8 +122,13 @@ def keep_split(samples: Iterable[Sample], run: Path, name: str) -> None:
 
 def record(rows: Sequence[Mapping[str, float]], run: Path) -> None:
     """Metrics by epoch, as a table and as a picture."""
+    table(rows, run)
+    plots.curves(rows, run / "curves.png")
+
+
+def table(rows: Sequence[Mapping[str, float]], run: Path) -> None:
+    """RUN/metrics.csv."""
     with (run / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    plots.curves(rows, run / "curves.png")

@@ -123,7 +123,9 @@ class _Training:
         for batch in bar:
             done = (self.epoch + self.step / steps) / self.recipe.epochs
             for group in self.optimizer.param_groups:
-                group["lr"] = _learning_rate(self.recipe, done)
+                group["lr"] = learning_rate(
+                    self.recipe.learning_rate, self.recipe.warmup, done, self.recipe.schedule
+                )
             losses.append(self._learn(*(part.to(DEVICE, non_blocking=True) for part in batch)))
             self.step += 1
             if time.monotonic() - saved > SAVE_EVERY:
@@ -181,15 +183,15 @@ class _Training:
         )
 
 
-def _learning_rate(recipe: Recipe, done: float) -> float:
+def learning_rate(highest: float, warmup: float, done: float, schedule: str = "cosine") -> float:
     """Linear warm-up, then constant or a half cosine to zero; `done` is the share of the whole
     training.
     """
-    if done < recipe.warmup:
-        return recipe.learning_rate * (done + 1e-3) / recipe.warmup
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    if recipe.schedule != "cosine":
-        raise DataError(f"schedule={recipe.schedule!r}: expected cosine or constant")
-    turn = math.pi * (done - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(turn))
+    if done < warmup:
+        return highest * (done + 1e-3) / warmup
+    if schedule == "constant":
+        return highest
+    if schedule != "cosine":
+        raise DataError(f"schedule={schedule!r}: expected cosine or constant")
+    turn = math.pi * (done - warmup) / (1 - warmup)
+    return highest * 0.5 * (1 + math.cos(turn))

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("watch", help="cameras: faces found, followed, classified")
     verb.add_argument("sources", nargs="+", metavar="SOURCE", help="device, file, address")
-    verb.add_argument("--detector", metavar="FILE", help="YuNet ONNX file (default: CenterFace)")
+    verb.add_argument(
+        "--detector", metavar="FILE", help="YuNet ONNX file (default: ours, or CenterFace)"
+    )
     verb.add_argument("--json", action="store_true", help="a JSON object a face and frame")
     verb.add_argument("--metrics", type=int, metavar="PORT", help="Prometheus, on loopback")
     verb.add_argument(

@@ -15,6 +15,7 @@ from typing import Any, Optional
 from .errors import ModelError
 
 TASK = "apparent-gender"
+DETECTION = "face-detection"
 METADATA_KEY = "gender_edge"
 FORMAT_VERSION = 1
 
@@ -91,19 +92,7 @@ class ModelSpec:
         Raises:
             ModelError: the text is not this package's, or of a format it does not know.
         """
-        try:
-            raw = json.loads(text)
-            task, version = raw.pop("task"), raw.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(
-                f"{source}: its metadata is not readable ({error}); export the model again with "
-                "`python -m export build`"
-            ) from error
-        if task != TASK or version != FORMAT_VERSION:
-            raise ModelError(
-                f"{source}: expected task {TASK!r} in format {FORMAT_VERSION}, found {task!r} in "
-                f"format {version!r}; use a model exported for this version of gender_edge"
-            )
+        raw = _entries(text, TASK, source)
         return cls._from_dict(raw, source)
 
     @classmethod
@@ -136,12 +125,7 @@ class ModelSpec:
 
     @classmethod
     def _from_dict(cls, raw: dict[str, Any], source: str) -> ModelSpec:
-        unknown = set(raw) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ModelError(
-                f"{source}: metadata has unknown entries {sorted(unknown)}; the file was made by a "
-                "newer gender_edge: upgrade this one"
-            )
+        _refuse_unknown(raw, cls, source)
         try:
             crop = raw.pop("crop")
             crop["landmarks"] = tuple((float(x), float(y)) for x, y in crop["landmarks"])
@@ -151,10 +135,7 @@ class ModelSpec:
             spec._check()
             return spec
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{source}: metadata is incomplete or wrong ({error}); export the model again with "
-                "`python -m export build`"
-            ) from error
+            raise _wrong(error, TASK, source) from error
 
     def _check(self) -> None:
         """Raise ValueError or TypeError where a value cannot be worked with."""
@@ -166,3 +147,100 @@ class ModelSpec:
             raise ValueError("temperature, input_size and box_margin must be positive")
         if any(not 0 <= limit <= 1 for limit in self.abstain_below.values()):
             raise ValueError(f"abstain_below {self.abstain_below}, expected shares")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Everything the runtime needs to know of a face detector, and a user about its origin.
+
+    Its outputs are one map a stride, float (N, 15, rows, columns): logit of the score; centre of
+    the box from the middle of the cell, x and y, in strides; log of width and height in strides;
+    five landmarks from the middle of the cell, x and y, in strides.
+
+    Attributes:
+        name: `architecture_precision`.
+        strides: px of the input for each cell, an entry for each output, in their order.
+        minimum_score: answers below are none, chosen on validation frames.
+        precision, parameters, trained_on, origin, license, revision: as in `ModelSpec`.
+        macs: counted for a frame of 320 x 240, on the network before quantisation.
+    """
+
+    name: str
+    strides: tuple[int, ...]
+    minimum_score: float
+    precision: str
+    parameters: int = 0
+    macs: int = 0
+    trained_on: tuple[str, ...] = ()
+    origin: str = ""
+    license: str = ""
+    revision: str = ""
+
+    def to_json(self) -> str:
+        """The JSON text that goes into `metadata_props`."""
+        return json.dumps(
+            {"task": DETECTION, "format": FORMAT_VERSION, **asdict(self)}, sort_keys=True
+        )
+
+    @classmethod
+    def of_model(
+        cls, text: Optional[str], input_type: str, input_shape: Sequence[Any], source: str
+    ) -> DetectorSpec:
+        """Read a detector's metadata; arguments and errors are those of `ModelSpec.of_model`."""
+        if text is None:
+            raise ModelError(
+                f"{source}: an ONNX model, but no face detector of gender_edge (no "
+                f"{METADATA_KEY!r} metadata); {_REMEDIES[DETECTION]}"
+            )
+        raw = _entries(text, DETECTION, source)
+        _refuse_unknown(raw, cls, source)
+        try:
+            raw["strides"] = tuple(int(stride) for stride in raw["strides"])
+            raw["trained_on"] = tuple(raw.get("trained_on", ()))
+            spec = cls(**raw)
+            if not spec.strides or min(spec.strides) < 1 or not 0 < spec.minimum_score < 1:
+                raise ValueError("strides and minimum_score must be positive, the latter below 1")
+        except (KeyError, TypeError, ValueError) as error:
+            raise _wrong(error, DETECTION, source) from error
+        if input_type != "u8" or len(input_shape) != 4 or input_shape[3] != 3:
+            raise ModelError(
+                f"{source}: expected uint8 input (N, H, W, 3), found {input_type} "
+                f"{list(input_shape)}; {_REMEDIES[DETECTION]}"
+            )
+        return spec
+
+
+_REMEDIES = {
+    TASK: "export the model again with `python -m export build`",
+    DETECTION: "export the detector again with `python -m export detector`",
+}
+
+
+def _entries(text: str, task: str, source: str) -> dict[str, Any]:
+    """What stands in the metadata of a model that was made for a task."""
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        found, version = raw.pop("task"), raw.pop("format")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"{source}: its metadata is not readable ({error}); {_REMEDIES[task]}"
+        ) from error
+    if found != task or version != FORMAT_VERSION:
+        raise ModelError(
+            f"{source}: expected task {task!r} in format {FORMAT_VERSION}, found {found!r} in "
+            f"format {version!r}; use a model exported for this version of gender_edge"
+        )
+    return raw
+
+
+def _refuse_unknown(raw: Mapping[str, Any], kind: Any, source: str) -> None:
+    unknown = set(raw) - {f.name for f in fields(kind)}
+    if unknown:
+        raise ModelError(
+            f"{source}: metadata has unknown entries {sorted(unknown)}; the file was made by a "
+            "newer gender_edge: upgrade this one"
+        )
+
+
+def _wrong(error: Exception, task: str, source: str) -> ModelError:
+    return ModelError(f"{source}: metadata is incomplete or wrong ({error}); {_REMEDIES[task]}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from .errors import ModelError
 
@@ -109,12 +109,33 @@ def read(model: str) -> bytes:
     if Path(model).suffix or "/" in model or os.sep in model:
         return _content(Path(model))
     shipped = entry(model)
-    content = _content(shipped.path)
+    return _checked(shipped.path, shipped.sha256)
+
+
+def detector() -> Optional[tuple[bytes, str]]:
+    """Content and path of the shipped face detector; None where none is shipped.
+
+    Raises:
+        ModelError: unreadable, or its checksum does not fit.
+    """
+    for name, record in detectors().items():
+        path = folder() / name / "model.onnx"
+        return _checked(path, record["sha256"]), str(path)
+    return None
+
+
+def detectors() -> dict[str, Any]:
+    """The registry's entries of shipped face detectors, by name."""
+    return dict(_registry().get("detectors", {}))
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    content = _content(path)
     digest = hashlib.sha256(content).hexdigest()
-    if digest != shipped.sha256:
+    if digest != sha256:
         raise ModelError(
-            f"{shipped.path}: sha256 {digest}, expected {shipped.sha256}; the file is damaged or "
-            "was changed: install gender_edge again"
+            f"{path}: sha256 {digest}, expected {sha256}; the file is damaged or was changed: "
+            "install gender_edge again"
         )
     return content
 

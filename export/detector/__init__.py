@@ -1,0 +1,1 @@
+"""The workshop for `gender_edge.faces.Spotter`: scenes, network, training, INT8, evaluation."""

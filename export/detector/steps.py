@@ -1,0 +1,164 @@
+"""The detector's whole path: data, train, onnx, quantize, evaluate, card, ship.
+
+    RUN/weights.safetensors   RUN/fp32.onnx   RUN/int8.onnx
+    RUN/int8/model.onnx   evaluation.json   card.md, as shipped
+
+RUN is `detector` in the folder of runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import cv2
+import numpy as np
+
+from gender_edge import Classifier, faces
+from gender_edge.errors import DataError
+from gender_edge.faces import Detector, Spotter, YuNet
+from gender_edge.labelled import read_labelled
+from gender_edge.spec import DetectorSpec
+
+from .. import graph
+from ..build import Places, annotated, fresh, packed, replacing
+from ..quantize import METHODS, quantize
+from ..recipe import Source
+from . import card, evaluate
+from .network import STRIDES, SpotterNetwork, export
+from .scenes import SHAPES, Faced, scene
+from .train import Settings, train
+
+logger = logging.getLogger(__name__)
+
+RUN = "detector"
+SETS = ("celeba_trainval.csv", "utkface.csv", "allagefaces.csv")
+TESTS = ("lfw.csv", "celeba_test_full.csv")  # looked at, never tuned on
+ALIGNED = "celeba_trainval.csv"  # whose validation split a classifier is asked about
+LICENSE = "non-commercial research only (CelebA, UTKFace); All-Age-Faces states no terms"
+ORIGIN = "boxes and landmarks by YuNet (MIT), which also says what is not to be learned"
+ENOUGH = 0.995  # of YuNet's faces on validation frames: the least score is as high as that allows
+SCORES = (0.2, 0.6)  # within which it is chosen
+FRAMES = 400  # generated ones, to choose on and, other ones, to report
+CALIBRATION_FRAMES = 300
+TIMED = 8  # frames
+CHOOSING, REPORTING, CALIBRATING = 11, 12, 13  # seeds
+
+
+def build(places: Places, settings: Settings, workers: int = 1) -> Path:
+    """Train, export, quantise; returns RUN/int8/model.onnx.
+
+    Raises:
+        DataError, ModelError: no YuNet file is named, or it is none.
+    """
+    _yunet(places)  # before hours of training, not after
+    run = places.runs / RUN
+    faced, validation = (_faced(places, split, workers) for split in ("train", "val"))
+    network = train(faced, validation, places.detector, settings, run, workers)
+    exported, target = run / "fp32.onnx", run / "int8" / "model.onnx"
+    if not fresh(exported, run / "weights.safetensors"):
+        with replacing(exported) as partial:
+            export(network, partial)
+    if not fresh(target, exported):
+        best = _quantized(network, exported, faced, validation, places)
+        graph.write_spec(run / "int8.onnx", best, target)
+    return target
+
+
+def _faced(places: Places, split: str, workers: int = 1) -> Faced:
+    return Faced([packed(Source(name, split), places, workers) for name in SETS])
+
+
+def _yunet(places: Places) -> YuNet:
+    if places.detector is None:
+        raise DataError("the detector learns from YuNet; name its ONNX file with --yunet")
+    return YuNet(str(places.detector))
+
+
+def _quantized(
+    network: SpotterNetwork, source: Path, faced: Faced, validation: Faced, places: Places
+) -> DetectorSpec:
+    """Write RUN/int8.onnx by the method of range estimates that keeps most of YuNet's faces on
+    validation frames; returns its spec, with the least score chosen there.
+    """
+    frames = np.stack(
+        [
+            scene(faced, SHAPES[0], np.random.default_rng((CALIBRATING, i))).frame
+            for i in range(CALIBRATION_FRAMES)
+        ]
+    )
+    reference, chosen = _yunet(places), list(evaluate.generated(validation, FRAMES, CHOOSING))
+    spec = _described(network)
+    scores: dict[str, tuple[float, float]] = {}
+    heads = [f"heads.{number}" for number in range(len(STRIDES))]
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        for method in METHODS:
+            tried, ready = (Path(folder) / f"{method}{kind}.onnx" for kind in ("", "-ready"))
+            quantize(source, frames, tried, method, exact=heads)
+            graph.write_spec(tried, spec, ready)
+            own = Spotter(ready.read_bytes(), str(ready), minimum=0.02)
+            scores[method] = evaluate.least_score(own, reference, chosen, ENOUGH)
+            logger.info("%s: least score %.3f, finds %.4f at any", method, *scores[method])
+        best = max(scores, key=lambda method: scores[method])
+        (Path(folder) / f"{best}.onnx").replace(source.with_name("int8.onnx"))
+    minimum = float(np.clip(scores[best][0], *SCORES))
+    return replace(spec, minimum_score=round(minimum, 3))
+
+
+def _described(network: SpotterNetwork) -> DetectorSpec:
+    parameters, macs = graph.cost(network, 240, 320)
+    return DetectorSpec(
+        name="spotter_int8",
+        strides=STRIDES,
+        minimum_score=0.5,
+        precision="int8",
+        parameters=parameters,
+        macs=macs,
+        trained_on=tuple(f"{Path(name).stem}:train" for name in SETS),
+        origin=ORIGIN,
+        license=LICENSE,
+        revision=graph.revision(),
+    )
+
+
+def evaluate_step(model: Path, places: Places) -> Path:
+    """evaluation.json and card.md beside a model; returns the former."""
+    own, reference = Spotter(model.read_bytes(), str(model)), _yunet(places)
+    faced = _faced(places, "val")
+    frames = {"scenes": evaluate.generated(faced, FRAMES, REPORTING)}
+    for name in TESTS:
+        frames[Path(name).stem] = evaluate.pictures(read_labelled(places.data / name))
+    content: dict[str, Any] = {
+        "spec": asdict(own.spec),
+        "bytes": model.stat().st_size,
+        "sets": {name: evaluate.compare(own, reference, each) for name, each in frames.items()},
+    }
+    samples = [s for s in annotated(ALIGNED, places) if s.split == "val"]
+    with Classifier() as classifier:
+        content["classifier"] = classifier.spec.name
+        pair: dict[str, Detector] = {"spotter": own, "yunet": reference}
+        content["aligned"] = evaluate.aligned(classifier, pair, samples)
+    target = model.with_name("evaluation.json")
+    target.write_text(json.dumps(content, indent=1) + "\n")
+    card.write(model.parent)
+    return target
+
+
+def latency(model: Path, places: Places, threads: Optional[int] = None) -> dict[str, Any]:
+    """Time of a frame beside YuNet and, where it is installed, CenterFace (`evaluate.latency`).
+
+    Args:
+        threads: of each; None for all cores.
+    """
+    cv2.setNumThreads(threads or cv2.getNumberOfCPUs())
+    own = Spotter(model.read_bytes(), str(model), threads=threads)
+    detectors: dict[str, Detector] = {"spotter": own, "yunet": _yunet(places)}
+    other = faces.center_face()
+    if other is not None:
+        detectors["centerface"] = other
+    frames = list(evaluate.generated(_faced(places, "val"), TIMED, REPORTING))
+    return evaluate.latency(detectors, frames)

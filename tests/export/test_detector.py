@@ -1,0 +1,406 @@
+"""The face detector's workshop: scenes, targets, training, export, comparison."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip(
+    "torch", reason="the workshop needs torch: pip install 'gender_edge[export]'"
+)
+pytest.importorskip("skimage", reason="backgrounds are scikit-image's: pip install scikit-image")
+
+from export import graph  # noqa: E402
+from export.build import Places, ship  # noqa: E402
+from export.data import pack  # noqa: E402
+from export.detector import card, evaluate, scenes, steps, train  # noqa: E402
+from export.detector.backgrounds import background, piece  # noqa: E402
+from export.detector.evaluate import Frame  # noqa: E402
+from export.detector.losses import losses  # noqa: E402
+from export.detector.network import STRIDES, SpotterNetwork, export  # noqa: E402
+from export.detector.scenes import Faced, Scene, heard, scene  # noqa: E402
+from export.detector.targets import FACE, NOTHING, UNSAID, cells, targets  # noqa: E402
+from export.quantize import quantize  # noqa: E402
+from gender_edge import BackendError, DataError, ModelError, faces, zoo  # noqa: E402
+from gender_edge.faces import Faces, Spotter  # noqa: E402
+from gender_edge.faces.spotter import decode  # noqa: E402
+from gender_edge.labelled import Sample  # noqa: E402
+from gender_edge.tracks import overlaps  # noqa: E402
+
+MARKS = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (255, 0, 255)]  # of the landmarks
+POINTS = ((44, 60), (84, 60), (64, 80), (50, 100), (78, 100))
+BOX = (32.0, 36.0, 64.0, 84.0)
+WIDTHS = ((16,), (16,), (32, 32), (32,), (32,))
+
+
+def drawing(shade: int) -> np.ndarray:
+    """A head whose five landmarks have each a colour of their own."""
+    image = np.full((140, 128, 3), 40, np.uint8)
+    cv2.ellipse(image, (64, 78), (32, 42), 0, 0, 360, (shade, shade, shade), -1)
+    for point, color in zip(POINTS, MARKS):
+        cv2.circle(image, point, 5, color, -1)
+    return image
+
+
+@pytest.fixture(scope="module")
+def faced(tmp_path_factory: pytest.TempPathFactory) -> Faced:
+    folder = tmp_path_factory.mktemp("heads")
+    samples = []
+    for number, shade in enumerate((150, 180, 210)):
+        path = folder / f"{number}.png"
+        cv2.imwrite(str(path), drawing(shade))
+        points = tuple((float(x), float(y)) for x, y in POINTS)
+        samples.append(Sample(path, "female", split="train", box=BOX, landmarks=points))
+    unknown = replace(samples[0], box=None, landmarks=None)
+    return Faced([pack([*samples, unknown], folder / "pack")])
+
+
+def plain(faced: Faced, monkeypatch: pytest.MonkeyPatch, number: int) -> Scene:
+    """A scene in its true colours."""
+    for name in ("lit", "degraded"):
+        monkeypatch.setattr(scenes, name, lambda picture, rng: picture)
+    monkeypatch.setattr(scenes, "OCCLUDED", 0.0)
+    return scene(faced, (240, 320), np.random.default_rng(number), camera=2.0)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_faces_are_where_a_scene_says(
+    faced: Faced, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Each landmark has its colour beneath it: turned, mirrored, shrunk as the runtime does."""
+    drawn = plain(faced, monkeypatch, number)
+    assert drawn.frame.shape == (240, 320, 3) and len(drawn.boxes) >= 1
+    right = []
+    for box, points in zip(drawn.boxes, drawn.landmarks):
+        assert ((points > box[:2]) & (points < box[:2] + box[2:])).all()
+        assert points[0, 0] < points[1, 0] and points[3, 0] < points[4, 0]  # for the viewer
+        colors = np.array(MARKS)[scenes.MIRRORED if _mirrored(drawn, points) else slice(None)]
+        for (x, y), color in zip(points.astype(int), colors):
+            if min(box[2:]) >= 30 and 0 <= x < 320 and 0 <= y < 240:
+                right.append(np.abs(drawn.frame[y, x] - color).max() < 90)
+    assert np.mean(right) >= 0.85  # a later picture may lie over one
+
+
+def _mirrored(drawn: Scene, points: np.ndarray) -> bool:
+    """Whether the landmark drawn red, the first of an upright head, is the second one here."""
+    x, y = np.clip(points[1].astype(int), 0, (319, 239))
+    return bool(drawn.frame[y, x, 2] > drawn.frame[y, x, 1])
+
+
+def test_scenes_are_the_same_for_the_same_seed(faced: Faced) -> None:
+    one, same, other = (scene(faced, (192, 192), np.random.default_rng(s)) for s in (5, 5, 6))
+    np.testing.assert_array_equal(one.frame, same.frame)
+    np.testing.assert_array_equal(one.landmarks, same.landmarks)
+    assert one.boxes.shape != other.boxes.shape or (one.boxes != other.boxes).any()
+
+
+def test_what_the_teacher_contradicts_is_not_taught() -> None:
+    boxes = np.array([[10, 10, 30, 40], [100, 50, 20, 30]], np.float32)
+    points = np.stack([np.full((5, 2), value, np.float32) for value in (1, 2)])
+    drawn = Scene(np.zeros((120, 160, 3), np.uint8), boxes, points, np.empty((0, 4), np.float32))
+    said = np.array([[12, 11, 30, 40], [60, 80, 20, 20]], np.float32)
+    found = heard(drawn, lambda frame: Faces(said, None, np.ones(2, np.float32)))
+    np.testing.assert_array_equal(found.boxes, boxes[:1])
+    np.testing.assert_array_equal(found.landmarks, points[:1])
+    np.testing.assert_array_equal(found.ignored, [boxes[1], said[1]])
+
+
+def test_what_is_no_face_is_less_than_half_of_one(faced: Faced) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        image, sample = faced.draw(rng)
+        part = piece(image, sample, rng)
+        assert 0 < part.shape[0] * part.shape[1] < 0.45 * BOX[2] * BOX[3]
+        assert background((60, 90), faced.packs, rng).shape == (60, 90, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.floats(10, 300), st.floats(0.7, 1.4), st.floats(0.2, 0.8), st.floats(0.2, 0.8)),
+    st.integers(0, 1000),
+)
+def test_targets_decode_to_the_faces(face: tuple[float, float, float, float], seed: int) -> None:
+    side, aspect, x, y = face
+    size = np.array((side, side * aspect)) / np.sqrt(aspect)
+    box = np.concatenate([np.array((320 * x, 240 * y)) - size / 2, size]).astype(np.float32)
+    points = box[:2] + np.random.default_rng(seed).uniform(0, 1, (5, 2)).astype(np.float32) * size
+    none = np.empty((0, 4), np.float32)
+    states, values = targets(box[None], points[None], none, (240, 320), STRIDES)
+    assert set(np.unique(states)) == {NOTHING, FACE}
+    found = decode(_as_maps(states, values), STRIDES, 0.5)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes[0], box, atol=0.02)
+    assert found.landmarks is not None
+    np.testing.assert_allclose(found.landmarks[0], points, atol=0.02)
+
+
+def _as_maps(states: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
+    """What a network would say that does just as it was told, for 240 x 320."""
+    logits = np.where(states == FACE, 5.0, -5.0)
+    flat, maps, start = np.column_stack([logits, values]), [], 0
+    for stride in STRIDES:
+        rows, columns = -(-240 // stride), -(-320 // stride)
+        part = flat[start : start + rows * columns]
+        maps.append(part.T.reshape(15, rows, columns).astype(np.float32))
+        start += rows * columns
+    assert start == len(flat)
+    return maps
+
+
+def test_nothing_is_said_where_the_teacher_has_doubts() -> None:
+    none = np.empty((0, 4), np.float32)
+    doubt = np.array([[64, 64, 40, 40]], np.float32)
+    states, _ = targets(none, np.empty((0, 5, 2), np.float32), doubt, (240, 320), STRIDES)
+    unsaid = cells((240, 320), 8)[states[: 30 * 40] == UNSAID]
+    assert unsaid.min() >= 60 and unsaid.max() <= 108 and len(unsaid) >= 25
+    answers = [torch.zeros(1, 15, -(-240 // s), -(-320 // s)) for s in STRIDES]
+    value = torch.zeros(1, len(states), 14)
+    with_doubt = losses(answers, torch.from_numpy(states)[None], value)["score"]
+    without = losses(answers, torch.zeros(1, len(states), dtype=torch.int8), value)["score"]
+    share = float((states == NOTHING).mean())
+    assert with_doubt.item() == pytest.approx(share * without.item(), rel=1e-4)
+
+
+def test_a_network_that_does_as_told_pays_little() -> None:
+    box, points = np.array([[50, 60, 40, 50]], np.float32), np.full((1, 5, 2), 70, np.float32)
+    states, values = targets(box, points, box[:0], (240, 320), STRIDES)
+    maps = [torch.from_numpy(own)[None] for own in _as_maps(states, values)]
+    told = torch.from_numpy(states)[None], torch.from_numpy(values)[None]
+    right = losses(maps, *told)
+    assert right["box"] < 1e-4 and right["landmarks"] < 1e-4 and right["score"] < 1e-3
+    maps[1] = maps[1] + 0.3
+    wrong = losses(maps, *told)
+    assert wrong["box"] > 0.05 and wrong["landmarks"] > 0.05
+
+
+@pytest.fixture(scope="module")
+def lesson() -> tuple[Scene, SpotterNetwork]:
+    """One small scene, and a network that has learned it by heart."""
+    torch.manual_seed(0)
+    frame = np.random.default_rng(0).integers(60, 120, (96, 128, 3)).astype(np.uint8)
+    boxes, points = [], []
+    for x, y, scale in ((6, 8, 0.25), (48, 6, 0.6)):
+        head = cv2.resize(drawing(200), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        frame[y : y + len(head), x : x + head.shape[1]] = head
+        boxes.append(np.array(BOX) * scale + (x, y, 0, 0))
+        points.append(np.array(POINTS) * scale + (x, y))
+    drawn = Scene(frame, np.float32(boxes), np.float32(points), np.empty((0, 4), np.float32))
+    states, values = targets(drawn.boxes, drawn.landmarks, drawn.ignored, (96, 128), STRIDES)
+    told = torch.from_numpy(states)[None], torch.from_numpy(values)[None]
+    network, pixels = SpotterNetwork(WIDTHS), torch.from_numpy(frame)[None]
+    optimizer = torch.optim.AdamW(network.parameters(), 4e-3)
+    for step in range(160):
+        optimizer.param_groups[0]["lr"] = train.learning_rate(4e-3, 0.05, step / 160)
+        loss = torch.stack(list(losses(network(pixels), *told).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # With one picture its own statistics are all there are.
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    with torch.no_grad():
+        network(pixels)
+    return drawn, network.eval()
+
+
+@pytest.fixture(scope="module")
+def model(lesson: tuple[Scene, SpotterNetwork], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network as INT8, with its metadata."""
+    folder = tmp_path_factory.mktemp("spotter")
+    export(lesson[1], folder / "fp32.onnx")
+    frames = np.repeat(lesson[0].frame[None], 8, 0)
+    heads = [f"heads.{number}" for number in range(len(STRIDES))]
+    quantize(folder / "fp32.onnx", frames, folder / "int8.onnx", exact=heads)
+    graph.write_spec(folder / "int8.onnx", steps._described(lesson[1]), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_what_was_learned_is_found_again_through_the_runtime(
+    lesson: tuple[Scene, SpotterNetwork], model: Path
+) -> None:
+    drawn = lesson[0]
+    detector = faces.detector(str(model))
+    assert isinstance(detector, Spotter) and detector.spec.name in repr(detector)
+    for factor in (1, 4):  # 4: larger than it looks at, so it is shrunk
+        detector.side = 128
+        frame = cv2.resize(drawn.frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+        found = detector(frame)
+        assert len(found) == 2 and found.landmarks is not None
+        shared = overlaps(drawn.boxes * factor, found.boxes)
+        assert shared.max(1).min() > 0.7
+        moved = found.landmarks[shared.argmax(1)] / factor
+        error = np.linalg.norm(moved - drawn.landmarks, axis=2) / drawn.boxes[:, 2:3]
+        assert error.max() < 0.12
+
+
+def test_any_size_of_frame_will_do(model: Path) -> None:
+    detector = Spotter(model.read_bytes(), "model")
+    for shape in ((1, 1), (17, 33), (97, 31), (700, 333)):
+        assert detector(np.zeros((*shape, 3), np.uint8)).boxes.shape[1] == 4
+    with pytest.raises(BackendError, match="expected uint8"):
+        detector(np.zeros((64, 64, 3), np.float32))
+
+
+def test_other_kinds_of_files_are_refused(
+    lesson: tuple[Scene, SpotterNetwork], model: Path, tmp_path: Path
+) -> None:
+    content = model.read_bytes()
+    with pytest.raises(ModelError, match="damaged or not an ONNX model"):
+        Spotter(content[: len(content) // 2], "half")
+    spec = steps._described(lesson[1])
+    for changed, said in (
+        (replace(spec, strides=(8, 16)), "map of 15 channels for each stride"),
+        (replace(spec, minimum_score=1.5), "minimum_score"),
+    ):
+        graph.write_spec(model, changed, tmp_path / "changed.onnx")
+        with pytest.raises(ModelError, match=said):
+            Spotter((tmp_path / "changed.onnx").read_bytes(), "changed")
+
+
+def test_int8_convolves_in_integers_and_small(model: Path) -> None:
+    import onnx
+
+    parsed = onnx.load(model)
+    made = {output: node for node in parsed.graph.node for output in node.output}
+    inside = [n for n in parsed.graph.node if n.op_type == "Conv" and "/heads" not in n.name]
+    assert len(inside) == sum(len(stage) for stage in WIDTHS)
+    for node in inside:
+        assert {made[name].op_type for name in node.input[:2]} == {"DequantizeLinear"}
+
+
+def test_the_network_fits_its_budget() -> None:
+    parameters, macs = graph.cost(SpotterNetwork(), 240, 320)
+    assert parameters < 400_000 and macs < 80e6  # 500 kB as INT8; YuNet's cost is about twice that
+
+
+def test_training_goes_on_where_it_was_stopped(
+    faced: Faced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights as in one go, and no second training."""
+    monkeypatch.setattr(train, "VALIDATION_SCENES", 2)
+    monkeypatch.setattr(train, "SHAPES", ((64, 64),) * 4)
+    chosen = train.Settings(steps=4, batch_size=2, every=2, widths=WIDTHS)
+    whole = train.train(faced, faced, None, chosen, tmp_path / "whole", workers=0)
+    learn, calls = train._Training._learn, []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return learn(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train._Training, "_learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(faced, faced, None, chosen, tmp_path / "parts", workers=0)
+    parts = train.train(faced, faced, None, chosen, tmp_path / "parts", workers=0)
+    assert len(calls) == 5  # two, the interrupted one, two
+    for name, weights in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], weights)
+    rows = (tmp_path / "parts" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3 and rows[0].startswith("step,score,box,landmarks,found,wrong")
+    train.train(faced, faced, None, chosen, tmp_path / "parts", workers=0)
+    assert len(calls) == 5
+    with pytest.raises(DataError, match="other settings"):
+        train.train(faced, faced, None, replace(chosen, steps=9), tmp_path / "parts")
+
+
+def test_without_a_teacher_nothing_is_begun(tmp_path: Path) -> None:
+    places = Places(tmp_path, tmp_path / "runs", tmp_path / "models")
+    with pytest.raises(DataError, match="--yunet"):
+        steps.build(places, train.Settings())
+    with pytest.raises(ModelError, match="no such file"):
+        steps.build(replace(places, detector=tmp_path / "yunet.onnx"), train.Settings())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_detectors_take_turns_at_the_clock() -> None:
+    asked = []
+    detectors = {n: lambda _, n=n: asked.append(n) or _said() for n in ("one", "other")}
+    frames = [Frame(np.zeros((9, 9, 3), np.uint8))] * 2
+    found = evaluate.latency(detectors, frames)
+    assert asked == ["one", "other"] * 2 * (evaluate.ROUNDS + 1)
+    assert found["one"]["times"] == 1 and found["other"]["ms"] > 0
+
+
+def _said(*boxes: tuple[float, ...], shift: float = 0.0) -> Faces:
+    """Faces with landmarks in given places of their boxes."""
+    all_boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    places = np.array([(0.25, 0.3), (0.75, 0.3), (0.5, 0.5), (0.3, 0.8), (0.7, 0.8)])
+    points = all_boxes[:, None, :2] + places * all_boxes[:, None, 2:] + shift
+    return Faces(all_boxes, points.astype(np.float32), np.full(len(all_boxes), 0.9, np.float32))
+
+
+def test_figures_count_what_is_found_and_what_is_not() -> None:
+    """Of three faces the smallest is missed, one is a little off; two false alarms, one known."""
+    truth = [(10, 10, 28, 28), (100, 10, 40, 40), (200, 100, 80, 80)]
+    reference = _said(*truth, (400, 300, 10, 10))  # too small to count
+    own = _said(*truth[1:], (300, 10, 50, 50), (10, 300, 50, 50), shift=2.0)
+    known = np.array([*truth, (300, 10, 50, 50)], np.float32)
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), known)
+    found = evaluate.compare(lambda _: own, lambda _: reference, [frame] * 5)
+    sizes = found["sizes"]
+    assert [sizes[n]["faces"] for n in ("all", *evaluate.SIZES)] == [15, 5, 5, 5]
+    assert [sizes[n]["found"]["value"] for n in evaluate.SIZES] == [0, 1, 1]
+    assert sizes["all"]["found"]["value"] == pytest.approx(2 / 3)
+    assert sizes["64 and more"]["landmark_error"] == pytest.approx(2 * 2**0.5 / 40, rel=1e-4)
+    assert sizes["24 to 32"]["landmark_error"] is None
+    assert found["false_alarms"] == 1 and found["false_alarms_reference"] == 1
+
+
+def test_the_least_score_keeps_the_wanted_share() -> None:
+    """Ten faces found with scores of 0.05 to 0.95, one of them not at all."""
+    scores = iter(np.arange(0.05, 1, 0.1))
+    there = _said((50, 50, 60, 60))
+
+    def own(frame: np.ndarray) -> Faces:
+        score = next(scores)
+        return replace(
+            there if score > 0.1 else _said(), scores=np.array([score] * int(score > 0.1))
+        )
+
+    frames = [Frame(np.zeros((9, 9, 3), np.uint8))] * 10
+    least, found = evaluate.least_score(own, lambda _: there, frames, 0.8)
+    assert 0.15 < least <= 0.26 and found == pytest.approx(0.9)
+
+
+def test_shipped_it_is_what_detector_opens(
+    model: Path, faced: Faced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared, described, shipped beside the classifiers, opened without a name."""
+    models = tmp_path / "models"
+    models.mkdir()
+    registry = (zoo.folder() / zoo.REGISTRY).read_text()
+    (models / zoo.REGISTRY).write_text(registry)
+    spotter = Spotter(model.read_bytes(), str(model))
+    frames = evaluate.generated(faced, 2, 0)
+    content = {
+        "spec": asdict(spotter.spec),
+        "bytes": model.stat().st_size,
+        "sets": {"scenes": evaluate.compare(spotter, spotter, frames)},
+        "classifier": "slim_int8",
+        "aligned": {"spotter": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10, "lost": 1}},
+    }
+    (model.parent / "evaluation.json").write_text(json.dumps(content))
+    assert "# spotter_int8" in card.write(model.parent).read_text()
+    assert ship(model.parent, models, section="detectors") == "spotter_int8"
+    assert (
+        json.loads((models / zoo.REGISTRY).read_text())["models"] == json.loads(registry)["models"]
+    )
+    monkeypatch.setattr(zoo, "folder", lambda: models)
+    zoo._registry.cache_clear()
+    try:
+        assert isinstance(faces.detector(), Spotter)
+        (models / "spotter_int8" / "model.onnx").write_bytes(b"changed")
+        with pytest.raises(ModelError, match="damaged or was changed"):
+            faces.detector()
+    finally:
+        zoo._registry.cache_clear()
