@@ -87,6 +87,7 @@ def quantize(
     method: str = "minmax",
     only: Sequence[str] = (),
     exact: Sequence[str] = (),
+    unsigned: bool = False,
 ) -> None:
     """Write the INT8 twin of an FP32 file.
 
@@ -95,6 +96,8 @@ def quantize(
         method: "minmax", "entropy" or "percentile".
         only: names of the nodes to quantise; by default all that can be.
         exact: further modules of the network whose nodes stay in float, by name.
+        unsigned: for ONNX Runtime alone: activations as uint8 of any zero point, where a ReLU is
+            part of its convolution's rounding and costs nothing. TensorRT does not take that.
     """
     if method not in METHODS:
         raise DataError(f"calibration={method!r}: expected one of {', '.join(METHODS)}")
@@ -112,14 +115,14 @@ def quantize(
             _Crops(crops),
             quant_format=QuantFormat.QDQ,
             calibrate_method=METHODS[method],
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=kept,
             nodes_to_quantize=list(only),
-            op_types_to_quantize=list(QUANTIZED),
+            op_types_to_quantize=[*QUANTIZED, *(["Relu"] if unsigned else [])],
             extra_options={
-                "ActivationSymmetric": True,
+                "ActivationSymmetric": not unsigned,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
                 "CalibStridedMinMax": 1,  # of any method, in spite of its name: batches at a time

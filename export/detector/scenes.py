@@ -27,6 +27,7 @@ SHAPES = ((240, 320), (320, 240), (256, 256), (192, 192))  # px: height, width o
 SHARES = (0.45, 0.1, 0.25, 0.2)
 CAMERA = (1.0, 1.0, 1.5, 2.0)  # how much larger the frame is before it is shrunk
 MOST_FACES = 12
+SMALL = 1.6  # 1 draws sides even by octave; more, smaller ones
 SIDES = (9.0, 200.0)  # px of the shrunk frame: root of the area of the smallest and largest box
 PORTRAITS = 0.2  # share of frames that one picture fills
 LARGEST_TURN = 20  # degrees
@@ -148,7 +149,7 @@ def _crowd(faced: Faced, shape: tuple[int, int], factor: float, rng: np.random.G
         size = [max(2, round(zoom * length)) for length in thing.shape[1::-1]]
         lay(frame, lit(cv2.resize(thing, size, interpolation=cv2.INTER_AREA), rng), rng)
     low, high = SIDES[0] * factor, min(SIDES[1] * factor, LARGEST * min(shape))
-    sides = np.exp(rng.uniform(np.log(low), np.log(high), int(rng.integers(0, MOST_FACES + 1))))
+    sides = low * (high / low) ** (rng.random(int(rng.integers(0, MOST_FACES + 1))) ** SMALL)
     boxes: list[np.ndarray] = []
     landmarks: list[np.ndarray] = []
     for side in -np.sort(-sides):

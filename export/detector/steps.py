@@ -43,7 +43,7 @@ LICENSE = "non-commercial research only (CelebA, UTKFace); All-Age-Faces states 
 ORIGIN = "boxes and landmarks by YuNet (MIT), which also says what is not to be learned"
 ENOUGH = 0.995  # of YuNet's faces on validation frames: the least score is as high as that allows
 SCORES = (0.2, 0.6)  # within which it is chosen
-FRAMES = 400  # generated ones, to choose on and, other ones, to report
+CHOSEN_ON, REPORTED_ON = 300, 1000  # generated frames, other ones each
 CALIBRATION_FRAMES = 300
 TIMED = 8  # frames
 CHOOSING, REPORTING, CALIBRATING = 11, 12, 13  # seeds
@@ -91,14 +91,14 @@ def _quantized(
             for i in range(CALIBRATION_FRAMES)
         ]
     )
-    reference, chosen = _yunet(places), list(evaluate.generated(validation, FRAMES, CHOOSING))
+    reference, chosen = _yunet(places), list(evaluate.generated(validation, CHOSEN_ON, CHOOSING))
     spec = _described(network)
     scores: dict[str, tuple[float, float]] = {}
     heads = [f"heads.{number}" for number in range(len(STRIDES))]
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         for method in METHODS:
             tried, ready = (Path(folder) / f"{method}{kind}.onnx" for kind in ("", "-ready"))
-            quantize(source, frames, tried, method, exact=heads)
+            quantize(source, frames, tried, method, exact=heads, unsigned=True)
             graph.write_spec(tried, spec, ready)
             own = Spotter(ready.read_bytes(), str(ready), minimum=0.02)
             scores[method] = evaluate.least_score(own, reference, chosen, ENOUGH)
@@ -129,7 +129,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
     """evaluation.json and card.md beside a model; returns the former."""
     own, reference = Spotter(model.read_bytes(), str(model)), _yunet(places)
     faced = _faced(places, "val")
-    frames = {"scenes": evaluate.generated(faced, FRAMES, REPORTING)}
+    frames = {"scenes": evaluate.generated(faced, REPORTED_ON, REPORTING)}
     for name in TESTS:
         frames[Path(name).stem] = evaluate.pictures(read_labelled(places.data / name))
     content: dict[str, Any] = {
