@@ -78,7 +78,7 @@ def test_macs_and_widths_are_as_wanted(architecture: str, importance: str, align
     """At most what may be left, less by no more than the dearest unit; the parent is untouched."""
     parent = _parent(architecture)
     before = graph.cost(parent, SIZE)
-    macs = graph.macs_by_module(parent, SIZE)
+    macs = graph.macs_by_module(parent, SIZE, SIZE)
     names = [n for n, m in parent.named_modules() if isinstance(m, nn.Conv2d)]
     layers = zip(_convolutions(parent), names, [*names[1:], "trunk.head"])
     dearest = max((macs[own] + macs[next_]) * align / c.out_channels for c, own, next_ in layers)
