@@ -113,7 +113,7 @@ def trained_by(run: Path) -> str:
 def keep_split(samples: Iterable[Sample], run: Path, name: str) -> None:
     """Note in `RUN/splits/NAME.csv` which pictures a split had, and their labels."""
     folder = run / "splits"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["picture", "label"])

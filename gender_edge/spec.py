@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from .errors import ModelError
 
@@ -83,7 +83,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """The JSON text that goes into `metadata_props`."""
-        return json.dumps({"task": TASK, "format": FORMAT_VERSION, **asdict(self)}, sort_keys=True)
+        return _text(TASK, self)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:
@@ -178,9 +178,7 @@ class DetectorSpec:
 
     def to_json(self) -> str:
         """The JSON text that goes into `metadata_props`."""
-        return json.dumps(
-            {"task": DETECTION, "format": FORMAT_VERSION, **asdict(self)}, sort_keys=True
-        )
+        return _text(DETECTION, self)
 
     @classmethod
     def of_model(
@@ -214,6 +212,11 @@ _REMEDIES = {
     TASK: "export the model again with `python -m export build`",
     DETECTION: "export the detector again with `python -m export detector`",
 }
+
+
+def _text(task: str, spec: Union[ModelSpec, DetectorSpec]) -> str:
+    """The metadata of a model that was made for a task, as `_entries` reads it."""
+    return json.dumps({"task": task, "format": FORMAT_VERSION, **asdict(spec)}, sort_keys=True)
 
 
 def _entries(text: str, task: str, source: str) -> dict[str, Any]:
