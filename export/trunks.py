@@ -16,8 +16,10 @@ from gender_edge.errors import DataError
 
 from .architectures import (
     VGG,
+    FaceMobileNet,
     FaceResNet,
     Inception,
+    load_face_gender,
     load_face_recognition,
     load_imagenet,
     load_inception,
@@ -31,7 +33,7 @@ class Trunks:
 
     Attributes:
         vgg16: safetensors of VGG16's convolutions.
-        face: weights manifest of the face recognition network.
+        face: what TensorFlow.js loads for the face network that the recipe names.
         ages: as `vgg16`, to estimate ages with.
         imagenet: ImageNet weights as torchvision and timm publish them, .safetensors or .pth;
             None to let them download.
@@ -52,6 +54,8 @@ class Trunks:
             load_trunk(network, str(there(self.vgg16, "--init FILE")))
         elif isinstance(network, FaceResNet):
             load_face_recognition(network, there(self.face, "--face-init FILE"))
+        elif isinstance(network, FaceMobileNet):
+            load_face_gender(network, there(self.face, "--face-init FILE"))
         else:
             raise DataError(f"init='trunk': there is none for {type(network).__name__}")
 

@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 from gender_edge.errors import DataError
 
+from .face_mobilenet import FaceMobileNet, load_face_gender
 from .face_resnet import FaceResNet, load_face_recognition
 from .inception import Inception, InceptionResNetV2, InceptionV3, load_inception
 from .network import LUMINANCE_BGR, Network, Normalise, Trunk
@@ -17,6 +18,7 @@ ARCHITECTURES: dict[str, Callable[..., Trunk]] = {
     "vgg": VGG,
     "slim": Slim,
     "face_resnet": FaceResNet,
+    "face_mobilenet": FaceMobileNet,
     "inception_v3": InceptionV3,
     "inception_resnet_v2": InceptionResNetV2,
 }
@@ -35,11 +37,13 @@ __all__ = [
     "LUMINANCE_BGR",
     "VGG",
     "VGG_WIDTHS",
+    "FaceMobileNet",
     "FaceResNet",
     "Inception",
     "Network",
     "Slim",
     "build",
+    "load_face_gender",
     "load_face_recognition",
     "load_imagenet",
     "load_inception",

@@ -7,17 +7,15 @@ layer.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gender_edge.errors import DataError
 
 from .network import Trunk
+from .tfjs import read_weights
 
 # Width and stride of the residual blocks, under the names of the published weights.
 _BLOCKS = {
@@ -88,7 +86,7 @@ def load_face_recognition(network: FaceResNet, manifest: Path) -> None:
         DataError: not such a manifest.
     """
     try:
-        weights = _read(manifest)
+        weights = read_weights(manifest)
         network.stem.load_state_dict(_convolution(weights, "conv32_down", rgb=True))
         for name, block in zip(_BLOCKS, network.blocks):
             block.conv1.load_state_dict(_convolution(weights, f"{name}/conv1"))  # type: ignore[union-attr]
@@ -99,25 +97,6 @@ def load_face_recognition(network: FaceResNet, manifest: Path) -> None:
             "face_recognition_model-weights_manifest.json of the npm package @vladmandic/face-api, "
             "with the .bin beside it"
         ) from error
-
-
-def _read(manifest: Path) -> dict[str, Tensor]:
-    """Tensors by name from a TensorFlow.js manifest and the binary files that it names."""
-    tensors = {}
-    for group in json.loads(manifest.read_text()):
-        raw = b"".join((manifest.parent / part).read_bytes() for part in group["paths"])
-        offset = 0
-        for entry in group["weights"]:
-            count, packing = int(np.prod(entry["shape"])), entry.get("quantization")
-            kind = np.dtype(packing["dtype"] if packing else entry["dtype"])
-            values = np.frombuffer(raw, kind, count, offset).astype(np.float32)
-            offset += count * kind.itemsize
-            if packing:
-                values = values * packing["scale"] + packing["min"]
-            tensors[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
-        if offset != len(raw):
-            raise ValueError(f"{len(raw)} bytes of weights, expected {offset}")
-    return tensors
 
 
 def _convolution(weights: dict[str, Tensor], name: str, rgb: bool = False) -> dict[str, Tensor]:
