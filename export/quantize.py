@@ -1,8 +1,9 @@
-"""FP32 ONNX to INT8 Q/DQ ONNX by static quantisation, in the form that TensorRT also takes.
+"""FP32 ONNX to INT8 Q/DQ ONNX by static quantisation.
 
-Symmetric INT8 with zero point 0, weights by channel, activations by tensor, no Q/DQ on biases.
-Q/DQ stands behind every convolution, before its ReLU: only then does ONNX Runtime fuse an integer
-convolution (without it, it computes in float, 4 times slower); TensorRT-RTX takes INT8 either way.
+Weights symmetric by channel, activations from 0 to 255 by tensor, no Q/DQ on biases. Behind a
+convolution 0 stands for zero and everything below: its ReLU is part of the rounding, which both
+ONNX Runtime and OpenVINO fuse into an integer convolution. TensorRT wants activations symmetric
+too; `gender_edge.symmetric` derives that form when an engine is built.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 BATCH = 32
-QUANTIZED = ("Conv", "Gemm", "MaxPool")
+QUANTIZED = ("Conv", "Gemm", "MaxPool", "Relu")
 NORMALISE = "normalise"  # the name of that module in `Network`, which begins its nodes' names
 
 
@@ -87,7 +88,6 @@ def quantize(
     method: str = "minmax",
     only: Sequence[str] = (),
     exact: Sequence[str] = (),
-    unsigned: bool = False,
 ) -> None:
     """Write the INT8 twin of an FP32 file.
 
@@ -96,8 +96,6 @@ def quantize(
         method: "minmax", "entropy" or "percentile".
         only: names of the nodes to quantise; by default all that can be.
         exact: further modules of the network whose nodes stay in float, by name.
-        unsigned: for ONNX Runtime alone: activations as uint8 of any zero point, where a ReLU is
-            part of its convolution's rounding and costs nothing. TensorRT does not take that.
     """
     if method not in METHODS:
         raise DataError(f"calibration={method!r}: expected one of {', '.join(METHODS)}")
@@ -115,14 +113,14 @@ def quantize(
             _Crops(crops),
             quant_format=QuantFormat.QDQ,
             calibrate_method=METHODS[method],
-            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=kept,
             nodes_to_quantize=list(only),
-            op_types_to_quantize=[*QUANTIZED, *(["Relu"] if unsigned else [])],
+            op_types_to_quantize=list(QUANTIZED),
             extra_options={
-                "ActivationSymmetric": not unsigned,
+                "ActivationSymmetric": False,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
                 "CalibStridedMinMax": 1,  # of any method, in spite of its name: batches at a time

@@ -14,8 +14,10 @@ from typing import Any, Union
 
 from . import zoo
 from .engines import spec_of
-from .errors import BackendError, DataError, ModelError
+from .errors import DataError, ModelError
+from .rewriting import onnx_package
 from .spec import ModelSpec
+from .symmetric import symmetric
 
 MAX_BATCH = 64
 DELAY_US = 2000  # microseconds that Triton waits to fill a batch
@@ -87,7 +89,7 @@ def deepstream(model: str, folder: Path) -> Path:
     return _write(
         folder / f"{spec.name}_deepstream",
         {
-            "model.onnx": planar(content, spec),
+            "model.onnx": symmetric(planar(content, spec)),
             "labels.txt": ";".join(spec.labels) + "\n",
             "config_infer_secondary.txt": _nvinfer(spec),
             "README.md": _about(spec, DEEPSTREAM),
@@ -143,13 +145,9 @@ def planar(content: bytes, spec: ModelSpec) -> bytes:
         BackendError: the `onnx` package is missing.
         ModelError: the graph does not begin as the workshop's do.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise BackendError(
-            f"writing that network needs onnx ({error}): pip install onnx"
-        ) from error
+    onnx = onnx_package()
+    from onnx import TensorProto, helper, numpy_helper
+
     import numpy as np
 
     network = onnx.load_from_string(content)

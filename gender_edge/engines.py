@@ -24,6 +24,7 @@ from .backends.tensorrt_api import Target, TensorRT
 from .errors import BackendError, ModelError
 from .half import halve
 from .spec import ModelSpec
+from .symmetric import symmetric
 
 logger = logging.getLogger("gender_edge")
 
@@ -232,8 +233,10 @@ def build_engine(
             return path
         timing = path.parent / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
         before = timing.read_bytes() if timing.exists() else b""
-        typed = api.strongly_typed and spec.precision != "fp32"
-        plan, after = api.build(halve(content) if typed else content, target, before, progress)
+        network = symmetric(content) if spec.precision == "int8" else content
+        if api.strongly_typed and spec.precision != "fp32":
+            network = halve(network)
+        plan, after = api.build(network, target, before, progress)
         if after:
             _replace(timing, after)
         EngineInfo(

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import BackendError, ModelError
+from .errors import ModelError
+from .rewriting import onnx_package
 
 OPSET = 19  # the first whose Q/DQ takes FP16
 LARGEST, LEAST = 65504.0, 2.0**-24  # of FP16
@@ -25,14 +26,9 @@ def halve(model: bytes) -> bytes:
         BackendError: the `onnx` package is missing.
         ModelError: a weight does not fit into FP16.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, version_converter
-    except ImportError as error:
-        raise BackendError(
-            f"this TensorRT takes precision from the graph, and writing it needs onnx ({error}): "
-            "pip install onnx"
-        ) from error
+    onnx = onnx_package()
+    from onnx import TensorProto, helper, version_converter
+
     converted = version_converter.convert_version(onnx.load_from_string(model), OPSET)
     graph = converted.graph
     for tensor in graph.initializer:

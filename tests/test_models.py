@@ -52,14 +52,11 @@ def test_graph_is_what_engines_take(model: onnx.ModelProto, spec: ModelSpec) -> 
     assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
 
 
-def test_int8_is_symmetric_and_stored_as_int8(model: onnx.ModelProto, spec: ModelSpec) -> None:
+def test_int8_weights_are_stored_as_int8(model: onnx.ModelProto, spec: ModelSpec) -> None:
     if spec.precision != "int8":
         pytest.skip("not an INT8 model")
     values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    pairs = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    assert all((values[n.input[2]] == 0).all() for n in pairs)
-    assert all(values[n.input[2]].dtype == np.int8 for n in pairs)
-    weights = sum(v.size for v in values.values() if v.dtype == np.int8)
+    weights = sum(v.size for v in values.values() if v.dtype == np.int8 and v.ndim > 1)
     assert weights > 0.98 * spec.parameters
     made = {out: node for node in model.graph.node for out in node.output}
     for node in model.graph.node:

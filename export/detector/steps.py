@@ -98,7 +98,7 @@ def _quantized(
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         for method in METHODS:
             tried, ready = (Path(folder) / f"{method}{kind}.onnx" for kind in ("", "-ready"))
-            quantize(source, frames, tried, method, exact=heads, unsigned=True)
+            quantize(source, frames, tried, method, exact=heads)
             graph.write_spec(tried, spec, ready)
             own = Spotter(ready.read_bytes(), str(ready), minimum=0.02)
             scores[method] = evaluate.least_score(own, reference, chosen, ENOUGH)

@@ -222,7 +222,7 @@ def model(lesson: tuple[Scene, SpotterNetwork], tmp_path_factory: pytest.TempPat
     export(lesson[1], folder / "fp32.onnx")
     frames = np.repeat(lesson[0].frame[None], 8, 0)
     heads = [f"heads.{number}" for number in range(len(STRIDES))]
-    quantize(folder / "fp32.onnx", frames, folder / "int8.onnx", exact=heads, unsigned=True)
+    quantize(folder / "fp32.onnx", frames, folder / "int8.onnx", exact=heads)
     graph.write_spec(folder / "int8.onnx", steps._described(lesson[1]), folder / "model.onnx")
     return folder / "model.onnx"
 
