@@ -146,9 +146,8 @@ def planar(content: bytes, spec: ModelSpec) -> bytes:
         ModelError: the graph does not begin as the workshop's do.
     """
     onnx = onnx_package()
-    from onnx import TensorProto, helper, numpy_helper
-
     import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
 
     network = onnx.load_from_string(content)
     graph = network.graph
