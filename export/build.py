@@ -31,7 +31,7 @@ from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
 from gender_edge.spec import CropRule, ModelSpec
 
-from . import card, graph, int8, plots, robustness
+from . import card, graph, int8, parent, plots, robustness
 from .annotate import annotate
 from .architectures import Network
 from .calibrate import abstention_thresholds, fit_temperature
@@ -231,7 +231,8 @@ def evaluate_step(
 
     Args:
         framings: the first is reported in full, the others as balanced accuracy. Where there are
-            others, robustness is measured too.
+            others, the model is to be shipped: robustness is measured too, and what a pruned one
+            gave up.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
@@ -270,6 +271,8 @@ def evaluate_step(
     report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
     if report.exists():
         content["quantization"] = json.loads(report.read_text())
+    if recipe.init.startswith("pruned:") and len(framings) > 1:
+        content["parent"] = parent.compared(recipe, model, places.runs)
     target.write_text(json.dumps(content, indent=1) + "\n")
     return target
 

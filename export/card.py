@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from gender_edge.evaluation import SMALLEST_COMPARED
 
@@ -35,7 +35,10 @@ def text(folder: Path) -> str:
     """The card of the model in a folder, from its evaluation.json and the size of its file."""
     own = json.loads((folder / "evaluation.json").read_text())
     size = (folder / "model.onnx").stat().st_size
-    parts = [_head(own, size), INTENDED, _sets(own), _groups(own), _calibration(own)]
+    parts = [_head(own, size), INTENDED, _sets(own)]
+    if "parent" in own:
+        parts.append(_given_up(own, size))
+    parts += [_groups(own), _calibration(own)]
     if "robustness" in own:
         parts.append(_robustness(own))
     if "quantization" in own:
@@ -98,6 +101,48 @@ def _sets(own: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _given_up(own: dict[str, Any], size: int) -> str:
+    """A pruned network beside the one that it was cut from."""
+    spec, whole = own["spec"], own["parent"]
+    time = whole["time"]
+    costs = [
+        ("multiply-accumulates, M", spec["macs"] / 1e6, whole["macs"] / 1e6, 1),
+        ("parameters, M", spec["parameters"] / 1e6, whole["parameters"] / 1e6, 2),
+        ("file, MB", size / 1e6, whole["bytes"] / 1e6, 2),
+    ]
+    lines = [
+        f"## Against {whole['name']}, which it was cut from",
+        "",
+        f"| | {spec['name']} | {whole['name']} | |",
+        "|---|---|---|---|",
+    ]
+    for what, less, more, digits in costs:
+        lines.append(f"| {what} | {less:.{digits}f} | {more:.{digits}f} | {less / more:.0%} |")
+    for name, figures in own["sets"].items():
+        before = whole["sets"][name]
+        pairs = [("", figures["balanced_accuracy"], before["balanced_accuracy"])]
+        if worst := _worst(before["groups"]):
+            now = next(row for row in figures["groups"] if row["group"] == worst["group"])
+            label = f", {worst['group']} (its worst group)"
+            pairs.append((label, now["balanced_accuracy"], worst["balanced_accuracy"]))
+        for group, now, then in pairs:
+            change = f"{100 * (now['value'] - then['value']):+.1f}"
+            lines.append(f"| {name}{group}, % | {_share(now)} | {_share(then)} | {change} |")
+    lines += [
+        "",
+        f"Time a face, one at a time, on ONNX Runtime: {100 * time['value']:.0f} % of that of",
+        f"{whole['name']} ({100 * time['low']:.0f} to {100 * time['high']:.0f} in the middle 80 %",
+        f"of rounds, side by side on all cores of {whole['processor'] or 'a CPU'}).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _worst(groups: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """The group that is judged worst, of those with faces of both labels."""
+    known = [row for row in groups if row["balanced_accuracy"]["value"] is not None]
+    return min(known, key=lambda row: float(row["balanced_accuracy"]["value"]), default=None)
+
+
 def _groups(own: dict[str, Any]) -> str:
     lines = [
         "## Error by group",
@@ -126,10 +171,9 @@ def _groups(own: dict[str, Any]) -> str:
 
 def _extremes(name: str, figures: dict[str, Any]) -> list[str]:
     """The group that a set's pictures are judged worst of, and the gap between adults."""
-    known = [row for row in figures["groups"] if row["balanced_accuracy"]["value"] is not None]
-    if not known:
+    worst = _worst(figures["groups"])
+    if worst is None:
         return []
-    worst = min(known, key=lambda row: row["balanced_accuracy"]["value"])
     text = f"{name}, worst group: {worst['group']}, {_share(worst['balanced_accuracy'])} %."
     gap = figures["adult_gap"]
     if gap:

@@ -165,6 +165,17 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     evaluation = json.loads((tmp_path / "tiny_p50_int8" / "evaluation.json").read_text())
     assert 0.4 * whole < evaluation["spec"]["macs"] <= 0.5 * whole
     assert evaluation["sets"]["faces"]["balanced_accuracy"]["value"] > 0.8
+    whole_evaluation = json.loads((places.runs / "tiny/int8/evaluation.json").read_text())
+    parent = evaluation["parent"]
+    assert parent["name"] == "tiny_int8" and parent["macs"] == whole
+    assert parent["sets"]["faces"]["groups"] == whole_evaluation["sets"]["faces"]["groups"]
+    assert 0 < parent["time"]["low"] <= parent["time"]["value"] <= parent["time"]["high"]
+    card = (tmp_path / "tiny_p50_int8" / "card.md").read_text()
+    assert "## Against tiny_int8, which it was cut from" in card
+    own = evaluation["sets"]["faces"]["balanced_accuracy"]["value"]
+    before = whole_evaluation["sets"]["faces"]["balanced_accuracy"]["value"]
+    row = next(line for line in card.splitlines() if line.startswith("| faces, %"))
+    assert row.endswith(f"| {100 * (own - before):+.1f} |")
     run = places.runs / "tiny_p50"
     assert json.loads((run / "config.json").read_text())["arguments"] == {
         **half.arguments,

@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from export import architectures, graph, recipe
-from export import compare as comparison
+from export import architectures, graph, latency, recipe
 from export.__main__ import ROOT, main
 from export.architectures import VGG, VGG_WIDTHS
 from export.augment import AUGMENTATIONS, TURN
@@ -312,7 +311,7 @@ def test_a_reference_is_judged_but_not_shipped(ran: tuple[Recipe, Places]) -> No
 
 
 def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "ROUNDS", 2)
+    monkeypatch.setattr(latency, "ROUNDS", 2)
     (tmp_path / "slim_int8").symlink_to(ROOT / "models" / "slim_int8")
     wanted, places = ran
     begun = replace(wanted, name="begun")
