@@ -1,8 +1,8 @@
 """HSE-FaceRes as a trunk: a MobileNet that has seen three million faces of nine thousand people.
 
-MobileNet v1 trained to tell people apart (VGGFace2), then age and gender (Savchenko 2019,
-"Efficient facial representations for age, gender and identity recognition in organizing photo
-albums using multi-output ConvNet"); here without its dense layers.
+MobileNet v1 trained to tell the people of VGGFace2 apart (Savchenko 2019, "Efficient facial
+representations for age, gender and identity recognition in organizing photo albums using
+multi-output ConvNet"); here without the dense layers for age and gender that were put on it.
 """
 
 from __future__ import annotations
