@@ -6,8 +6,10 @@ be given. Normalisation, layout and grey conversion are not here: they are insid
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -157,18 +159,26 @@ def aligned_matrix(landmarks: np.ndarray, rule: CropRule) -> np.ndarray:
     Raises:
         ImageError: the points coincide or are not finite.
     """
-    points = _numbers(landmarks, (5, 2), "landmarks")
-    target = np.asarray(rule.landmarks, np.float64)
-    centre, target_centre = points.mean(0), target.mean(0)
-    source, goal = points - centre, target - target_centre
-    spread = (source**2).sum()
+    # In two dimensions a similarity is one complex factor: z -> f z, f = <z, goal> / <z, z>.
+    points = _numbers(landmarks, (5, 2), "landmarks") @ (1, 1j)
+    goal, goal_centre = _complex(rule.landmarks)
+    centre = points.sum() / 5
+    source = points - centre
+    spread = np.vdot(source, source).real
     if spread < 1e-6:
         raise ImageError("all landmarks coincide; check the detector, or give the box alone")
-    # In two dimensions a similarity is one complex factor: z -> f z, f = <goal, z> / <z, z>.
-    real = (source * goal).sum() / spread
-    imaginary = (source[:, 0] * goal[:, 1] - source[:, 1] * goal[:, 0]).sum() / spread
-    linear = np.array([[real, -imaginary], [imaginary, real]])
-    return np.column_stack([linear, target_centre - linear @ centre])
+    factor = complex(np.vdot(source, goal) / spread)
+    shift = goal_centre - factor * complex(centre)
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
+
+
+@lru_cache(maxsize=8)
+def _complex(landmarks: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, complex]:
+    """Points about their centre, complex128 (5,), and the centre."""
+    points = np.asarray(landmarks, np.float64) @ (1, 1j)
+    return points - points.mean(), complex(points.mean())
 
 
 def box_matrix(box: Sequence[float], rule: CropRule) -> np.ndarray:
@@ -230,11 +240,12 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
     Raises:
         ImageError: the square lies outside the picture, or is smaller than two of its pixels.
     """
-    _check_overlap(image, matrix)
-    zoom = size * max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-9)
-    shrink = int(1 / zoom + 1e-6)
+    bounds = _bounds(matrix)
+    _check_overlap(image, bounds)
+    (a, b, _), (c, d, _) = matrix.tolist()
+    shrink = int(1 / (size * math.sqrt(abs(a * d - b * c))) + 1e-6)
     if shrink >= 2:
-        image, matrix = _shrunk(image, matrix, shrink)
+        image, matrix = _shrunk(image, matrix, bounds, shrink)
     # OpenCV places pixel centres at integers; the matrix speaks of edges, hence the half pixels.
     pixels = matrix * size
     pixels[:, 2] += pixels[:, :2].sum(1) * 0.5 - 0.5
@@ -248,36 +259,53 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
     )
 
 
-def _check_overlap(image: np.ndarray, matrix: np.ndarray) -> None:
+def _check_overlap(image: np.ndarray, bounds: tuple[float, float, float, float]) -> None:
     """Boxes in another frame's pixels, or in shares of one, would be answered for grey."""
-    corners = _corners(matrix)
+    left, top, right, bottom = bounds
     height, width = image.shape[:2]
-    outside = (corners.max(0) <= 0).any() or (corners.min(0) >= (width, height)).any()
-    tiny = np.ptp(corners, 0).max() < 2 and max(width, height) > 2
+    outside = right <= 0 or bottom <= 0 or left >= width or top >= height
+    tiny = max(right - left, bottom - top) < 2 and max(width, height) > 2
     if outside or tiny:
-        (left, top), (right, bottom) = corners.min(0), corners.max(0)
         raise ImageError(
             f"the face's square {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} does not lie in "
             f"the {width}x{height} picture; give boxes and landmarks in its pixels"
         )
 
 
-def _corners(matrix: np.ndarray) -> np.ndarray:
-    """Corners of a crop in the picture's pixels, (4, 2)."""
-    unit = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
-    return unit @ cv2.invertAffineTransform(matrix).T
+def _bounds(matrix: np.ndarray) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a crop in the picture's pixels."""
+    # Plain numbers: for a few of them numpy takes longer than the network does for a layer.
+    (a, b, x), (c, d, y) = matrix.tolist()
+    determinant = a * d - b * c
+    if not determinant:
+        raise ImageError("landmarks are the mirror image of a face's; check their order")
+    corners = [(u - x, v - y) for u in (0, 1) for v in (0, 1)]
+    across = [(u * d - v * b) / determinant for u, v in corners]
+    down = [(v * a - u * c) / determinant for u, v in corners]
+    return min(across), min(down), max(across), max(down)
 
 
-def _shrunk(image: np.ndarray, matrix: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(
+    image: np.ndarray, matrix: np.ndarray, bounds: tuple[float, float, float, float], factor: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The part of a picture that a crop touches, averaged over factor x factor pixels."""
-    corners = _corners(matrix)
     height, width = image.shape[:2]
-    low = np.clip(np.floor(corners.min(0)) - factor, 0, (width - 1, height - 1)).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + factor, low + 1, (width, height)).astype(int)
-    part = image[low[1] : high[1], low[0] : high[0]]
+    left, right = _span(bounds[0], bounds[2], width, factor)
+    top, bottom = _span(bounds[1], bounds[3], height, factor)
+    part = image[top:bottom, left:right]
     out_w, out_h = max(1, part.shape[1] // factor), max(1, part.shape[0] // factor)
     scale = np.array([part.shape[1] / out_w, part.shape[0] / out_h])
     moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ low
+    moved[:, 2] += matrix[:, :2] @ (left, top)
     moved[:, :2] *= scale
     return cv2.resize(part, (out_w, out_h), interpolation=cv2.INTER_AREA), moved
+
+
+def _span(low: float, high: float, size: int, factor: int) -> tuple[int, int]:
+    """The pixels from low to high and some around them, as many as a multiple of the factor where
+    the picture has them: OpenCV averages whole blocks several times faster.
+    """
+    start = min(max(math.floor(low) - factor, 0), size - 1)
+    count = -(-(math.ceil(high) + factor - start) // factor) * factor
+    start = max(0, min(start, size - count))
+    return start, min(start + count, size)
