@@ -93,7 +93,7 @@ def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
 
 def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) -> None:
     """One engine's subjects, and the front that no other of them beats."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     placed = sorted(placed, key=lambda pair: pair[0])
     points = [(x, 100 * v["accuracy"]["value"]) for x, v in placed]
@@ -122,8 +122,9 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) ->
     axis.set_xscale(scale)
     axis.margins(0.2, 0.15)
     if scale == "log":
-        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            which(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(axis="x", which="minor", labelsize=7)
     _plain(axis)
 

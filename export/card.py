@@ -231,11 +231,12 @@ def _robustness(own: dict[str, Any]) -> str:
 def quantization(report: dict[str, Any]) -> str:
     """What INT8 cost on validation, by method and by layer, from an int8.json."""
     layers = sorted(report["layers"].items(), key=lambda entry: entry[1])
+    lost = report["lost"]
     lines = [
         "## Quantisation",
         "",
         f"Ranges by {report['ranges']}: the best on validation (aligned faces, balanced accuracy",
-        f"in %), {report['lost']:.2f} points below FP32.",
+        f"in %), {abs(lost):.2f} points {'below' if lost > 0 else 'above'} FP32.",
         "",
         "| | " + " | ".join(key for key in report["validation"]["fp32"]) + " |",
         "|---|" + "---|" * len(report["validation"]["fp32"]),
