@@ -73,7 +73,11 @@ def test_the_planar_network_answers_the_same(
         expected = classifier.probabilities(crops)
     pixels = crops.transpose(0, 3, 1, 2).astype(np.float32)
     (found,) = session.run(None, {"pixels": pixels})
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    int8 = shipped.endswith("_int8")  # rounded in steps of another width, see symmetric.py
+    np.testing.assert_allclose(found, expected, atol=0.1 if int8 else 1e-5)
+    spec = spec_of(zoo.read(shipped), shipped)
+    before = onnxruntime.InferenceSession(deploy.planar(zoo.read(shipped), spec))
+    np.testing.assert_allclose(before.run(None, {"pixels": pixels})[0], expected, atol=1e-5)
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
