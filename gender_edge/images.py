@@ -278,7 +278,7 @@ def _bounds(matrix: np.ndarray) -> tuple[float, float, float, float]:
     (a, b, x), (c, d, y) = matrix.tolist()
     determinant = a * d - b * c
     if not determinant:
-        raise ImageError("landmarks are the mirror image of a face's; check their order")
+        raise ImageError("the landmarks fit no face; check their order")
     corners = [(u - x, v - y) for u in (0, 1) for v in (0, 1)]
     across = [(u * d - v * b) / determinant for u, v in corners]
     down = [(v * a - u * c) / determinant for u, v in corners]

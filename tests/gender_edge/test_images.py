@@ -273,3 +273,8 @@ def test_whole_takes_the_central_square() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
     assert (images.cut(wide, images.whole_matrix(wide.shape), 10, 0) == 200).all()
+
+
+def test_a_crop_without_area_is_told() -> None:
+    with pytest.raises(ImageError, match="fit no face"):
+        images.cut(np.zeros((50, 50, 3), np.uint8), np.zeros((2, 3)), 32, 127)
