@@ -33,7 +33,7 @@ from gender_edge.spec import CropRule, ModelSpec
 
 from . import card, graph, int8, parent, plots, robustness
 from .annotate import annotate
-from .architectures import Network
+from .architectures import Network, in_colour
 from .calibrate import abstention_thresholds, fit_temperature
 from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
@@ -182,7 +182,7 @@ def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
 
 def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
     """The spec of a file that is yet to be calibrated."""
-    parameters, macs = graph.cost(network, recipe.input_size)
+    parameters, macs = graph.cost(in_colour(network), recipe.input_size)
     return ModelSpec(
         name=f"{recipe.name}_{precision}",
         labels=(LABELS[0], LABELS[1]),

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gender_edge.spec import METADATA_KEY, DetectorSpec, ModelSpec
 
-from .architectures import Network
+from .architectures import Network, in_colour
 
 OPSET = 17  # the newest that TensorRT 8.6 parses
 INPUT, OUTPUT = "images", "logits"
@@ -23,7 +23,7 @@ INPUT, OUTPUT = "images", "logits"
 
 def export(network: Network, size: int, path: Path) -> None:
     """Write a classifier as FP32 ONNX: uint8 NHWC of dynamic batch in, logits out."""
-    trace(network, (size, size), path, [OUTPUT], {INPUT: {0: "N"}, OUTPUT: {0: "N"}})
+    trace(in_colour(network), (size, size), path, [OUTPUT], {INPUT: {0: "N"}, OUTPUT: {0: "N"}})
 
 
 def trace(

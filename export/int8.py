@@ -18,7 +18,7 @@ import onnx
 from gender_edge.labelled import LABELS
 
 from .data import Pack
-from .quantize import NORMALISE, quantize
+from .quantize import quantize
 from .validate import Answer, by_file, validate
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ def sensitivity(source: Path, crops: np.ndarray) -> dict[str, float]:
 def _layers(source: Path) -> list[str]:
     """Names of the nodes that hold weights to quantise."""
     nodes: Sequence[Any] = onnx.load(source).graph.node
-    weighty = [node.name for node in nodes if node.op_type in ("Conv", "Gemm")]
-    return [name for name in weighty if not name.startswith(f"/{NORMALISE}/")]
+    return [node.name for node in nodes if node.op_type in ("Conv", "Gemm")]
 
 
 def _log_odds(answer: Answer, crops: np.ndarray) -> np.ndarray:

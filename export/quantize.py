@@ -41,7 +41,6 @@ METHODS = {
 }
 BATCH = 32
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Relu")
-NORMALISE = "normalise"  # the name of that module in `Network`, which begins its nodes' names
 
 
 def calibration_crops(packs: list[Pack], count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -95,7 +94,7 @@ def quantize(
         crops: uint8 (N, H, W, 3), what activation ranges are estimated on.
         method: "minmax", "entropy" or "percentile".
         only: names of the nodes to quantise; by default all that can be.
-        exact: further modules of the network whose nodes stay in float, by name.
+        exact: modules of the network whose nodes stay in float, by name.
     """
     if method not in METHODS:
         raise DataError(f"calibration={method!r}: expected one of {', '.join(METHODS)}")
@@ -103,9 +102,8 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        # The grey conversion is a convolution too: quantising it would cost the input a bit.
         nodes = onnx.load(prepared).graph.node
-        modules = tuple(f"/{name}/" for name in (NORMALISE, *exact))
+        modules = tuple(f"/{name}/" for name in exact)
         kept = [node.name for node in nodes if node.name.startswith(modules)]
         quantize_static(
             str(prepared),

@@ -10,7 +10,7 @@ from gender_edge.errors import DataError
 from .face_mobilenet import FaceMobileNet, load_face_gender
 from .face_resnet import FaceResNet, load_face_recognition
 from .inception import Inception, InceptionResNetV2, InceptionV3, load_inception
-from .network import LUMINANCE_BGR, Network, Normalise, Trunk
+from .network import LUMINANCE_BGR, Network, Normalise, Trunk, in_colour
 from .slim import Slim
 from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
 
@@ -43,6 +43,7 @@ __all__ = [
     "Network",
     "Slim",
     "build",
+    "in_colour",
     "load_face_gender",
     "load_face_recognition",
     "load_imagenet",

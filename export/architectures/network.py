@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Normalise(nn.Module):
         luminance = torch.tensor(LUMINANCE_BGR).view(1, 3, 1, 1)
         centre = torch.tensor(mean).view(1, 3, 1, 1)
         self.grayscale, self.scale = grayscale, scale
+        self._one_mean = grayscale or len(set(mean)) == 1
         self.register_buffer("luminance", luminance, persistent=False)
         self.register_buffer("mean", (centre * luminance).sum(1, True) if grayscale else centre)
 
@@ -31,7 +33,8 @@ class Normalise(nn.Module):
         x = pixels.float().permute(0, 3, 1, 2)
         if self.grayscale:
             x = nn.functional.conv2d(x, self.luminance)
-        return (x - self.mean) * self.scale
+        # ONNX Runtime subtracts one number ten times as fast as one number a channel.
+        return (x - (self.mean[:, :1] if self._one_mean else self.mean)) * self.scale
 
 
 class Trunk(nn.Module):
@@ -98,3 +101,21 @@ class Network(nn.Module):
         """uint8 (N, H, W, 3) BGR to logits (N, 2) and the embedding behind them (N, width)."""
         embedding = self.trunk.embed(self.normalise(pixels))
         return self.trunk.classify(embedding), embedding
+
+
+def in_colour(network: Network) -> Network:
+    """A copy that answers alike, whose first convolution takes colours instead of luminance.
+
+    A luminance of its own costs a small network up to a quarter of its time on a CPU; as a factor
+    of the first kernels, which this makes of it, next to nothing. Networks for colour are returned
+    as they are.
+    """
+    if not network.normalise.grayscale:
+        return network
+    network = deepcopy(network)
+    first = next(m for m in network.trunk.modules() if isinstance(m, nn.Conv2d))
+    first.weight = nn.Parameter(first.weight.detach() * network.normalise.luminance)
+    first.in_channels = len(LUMINANCE_BGR)
+    mean = float(network.normalise.mean)
+    network.normalise = Normalise((mean, mean, mean), network.normalise.scale, grayscale=False)
+    return network

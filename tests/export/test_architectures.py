@@ -5,6 +5,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -60,6 +62,26 @@ def test_gray_start_answers_like_colour_on_gray_pictures(
     pixels = torch.randint(0, 256, (3, 32, 32, 1), dtype=torch.uint8).expand(-1, -1, -1, 3)
     first = [n.trunk.features[0](n.normalise(pixels))[..., 1:-1, 1:-1] for n in (gray, colour)]
     torch.testing.assert_close(*first, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("grayscale", [True, False])
+def test_exported_file_answers_like_the_network(grayscale: bool, tmp_path: Path) -> None:
+    """A network of luminance becomes one of colours, and one mean is subtracted as one number."""
+    torch.manual_seed(0)
+    network = build("slim", {"stem": 4, "widths": [[4], [8]]}, grayscale).eval()
+    graph.export(network, 32, tmp_path / "a.onnx")
+    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    found = session.run(None, {graph.INPUT: pixels.numpy()})[0]
+    np.testing.assert_allclose(found, network(pixels).detach().numpy(), atol=1e-4)
+    model = onnx.load(tmp_path / "a.onnx").graph
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in model.initializer}
+    steps = [n.op_type for n in model.node if n.name.startswith("/normalise/")]
+    assert [s for s in steps if s != "Constant"] == ["Cast", "Transpose", "Sub", "Mul"]
+    subtract = next(n for n in model.node if n.op_type == "Sub")
+    assert constants[subtract.input[1]].size == 1
+    first = next(n for n in model.node if n.op_type == "Conv")
+    assert constants[first.input[1]].shape == (4, 3, 3, 3)
 
 
 def test_trunk_file_fills_the_convolutions(tmp_path: Path) -> None:

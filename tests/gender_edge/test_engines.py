@@ -80,12 +80,8 @@ def test_int8_convolutions_run_as_int8(shipped: str, api: tensorrt_api.TensorRT)
     layers = api.layers()
     onnx = pytest.importorskip("onnx")
     nodes = onnx.load_from_string(zoo.read(shipped)).graph.node
-    convolutions = [
-        text
-        for text in layers
-        if "LayerType: correlation" in text and not text.startswith("/normalise/")
-    ]
-    expected = [n for n in nodes if n.op_type == "Conv" and not n.name.startswith("/normalise/")]
+    convolutions = [text for text in layers if "LayerType: correlation" in text]
+    expected = [n for n in nodes if n.op_type == "Conv"]
     assert len(convolutions) == len(expected)
     for text in convolutions:
         assert "Datatype: Int8" in text.split("Constants:")[0]
