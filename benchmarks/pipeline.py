@@ -86,6 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         about = repr(classifier)
     for own in stats:
         own["frames"] += own["dropped"]
+        own["source"] = Path(own["source"]).name  # folders are no part of a result
     return {
         "classifier": about,
         "machine": machine.describe(),
