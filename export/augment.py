@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -19,6 +20,10 @@ from gender_edge.spec import CropRule
 
 FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
 TURN = 15.0  # degrees
+PLAIN, ANOTHERS = 0.15, 0.3  # share of crops whose surroundings are one colour, or another face's
+
+# Some other picture of the training and its sample.
+Draw = Callable[[], tuple[np.ndarray, Sample]]
 
 
 def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
@@ -28,15 +33,49 @@ def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str)
 
 
 def training_crop(
-    image: np.ndarray, sample: Sample, rule: CropRule, size: int, rng: np.random.Generator
+    image: np.ndarray,
+    sample: Sample,
+    rule: CropRule,
+    size: int,
+    rng: np.random.Generator,
+    draw: Optional[Draw] = None,
 ) -> np.ndarray:
-    """One random uint8 (size, size, 3) view of a face."""
+    """One random uint8 (size, size, 3) view of a face.
+
+    Args:
+        draw: where other faces' surroundings come from; None for none.
+    """
     framing = rng.choice(FRAMINGS, p=FRAMING_SHARES)
     matrix = framed(sample, image.shape, rule, framing)
     jitter = _jitter(rng, loose=framing != "landmarks")
     matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
-    crop = degraded(lit(images.cut(image, matrix, size, rule.fill), rng), rng)
-    return _occlude(_hide_surroundings(crop, rule, rng), rng)
+    crop = images.cut(image, matrix, size, rule.fill)
+    # Only an aligned crop has its face where the rule says.
+    aligned = framing == "landmarks" and sample.landmarks is not None
+    if draw is not None and aligned and rng.random() < ANOTHERS:
+        other, whose = draw()
+        behind = images.cut(other, framed(whose, other.shape, rule, framing), size, rule.fill)
+        crop = onto(crop, behind, face_mask(size, rule, rng.uniform(0.9, 1.2)))
+    elif rng.random() < PLAIN:
+        behind = np.full_like(crop, rng.integers(0, 256, 3))
+        crop = onto(crop, behind, face_mask(size, rule, rng.uniform(0.9, 1.2)))
+    return _occlude(degraded(lit(crop, rng), rng), rng)
+
+
+def face_mask(size: int, rule: CropRule, scale: float = 1.0) -> np.ndarray:
+    """Where the face is in an aligned crop, without hair and collar: 0 or 1, uint8 (size, size)."""
+    eyes, mouth = np.array(rule.landmarks)[:2].mean(0), np.array(rule.landmarks)[3:].mean(0)
+    length = np.linalg.norm(mouth - eyes)
+    x, y = ((eyes + mouth) / 2 - (0, 0.1 * length)) * size
+    half = np.array((0.9, 1.2)) * length * size * scale
+    mask = np.zeros((size, size), np.uint8)
+    cv2.ellipse(mask, (round(x), round(y)), half.astype(int).tolist(), 0, 0, 360, 1, -1)
+    return mask
+
+
+def onto(crop: np.ndarray, behind: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A crop where the mask is 1, and another one elsewhere: hair and collar must not decide."""
+    return np.where(mask[..., None] == 1, crop, behind)
 
 
 def _jitter(rng: np.random.Generator, loose: bool) -> np.ndarray:
@@ -63,6 +102,7 @@ def plain_crop(
     rule: CropRule,
     size: int,
     rng: np.random.Generator,
+    _: Optional[Draw] = None,
     zoom: float = 0.0,
 ) -> np.ndarray:
     """The whole picture turned by up to `TURN`, zoomed by up to `zoom`, mirrored half of the time;
@@ -128,20 +168,6 @@ def _resized(crop: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(
         crop, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     )
-
-
-def _hide_surroundings(crop: np.ndarray, rule: CropRule, rng: np.random.Generator) -> np.ndarray:
-    """At times only an ellipse about the face is left: hair and collar must not decide."""
-    if rng.random() < 0.15:
-        size = crop.shape[0]
-        eyes, mouth = np.array(rule.landmarks)[:2].mean(0), np.array(rule.landmarks)[3:].mean(0)
-        length = np.linalg.norm(mouth - eyes)
-        x, y = ((eyes + mouth) / 2 - (0, 0.1 * length)) * size
-        half = np.array((0.9, 1.2)) * length * size * rng.uniform(0.9, 1.2)
-        face = np.zeros((size, size), np.uint8)
-        cv2.ellipse(face, (round(x), round(y)), half.astype(int).tolist(), 0, 0, 360, 1, -1)
-        crop[face == 0] = rng.integers(0, 256, 3)
-    return crop
 
 
 def _occlude(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

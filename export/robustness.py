@@ -9,48 +9,58 @@ import numpy as np
 
 from gender_edge import evaluation, images
 from gender_edge.classifier import Classifier
+from gender_edge.errors import DataError
 from gender_edge.labelled import Sample
+from gender_edge.spec import CropRule
+
+from .augment import face_mask, onto
 
 FACES = 1000  # of each set, evenly taken
-Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+# A crop, one of a face with the other label, chance.
+Alter = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def _jpeg(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _jpeg(crop: np.ndarray, *_: object) -> np.ndarray:
     coded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
 
-def _blur(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _blur(crop: np.ndarray, *_: object) -> np.ndarray:
     return cv2.GaussianBlur(crop, (0, 0), crop.shape[0] / 40)
 
 
-def _noise(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _noise(crop: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(crop + rng.normal(0, 15, crop.shape), 0, 255).astype(np.uint8)
 
 
-def _low_light(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _low_light(crop: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A sixth of the light, counted as photons, and what the camera's gain makes of it."""
     return np.clip(rng.poisson(crop / 6.0) * 4, 0, 255).astype(np.uint8)
 
 
-def _few_pixels(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _few_pixels(crop: np.ndarray, *_: object) -> np.ndarray:
     small = cv2.resize(crop, (24, 24), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _grey(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _grey(crop: np.ndarray, *_: object) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
 
 
-def _masked(crop: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def _masked(crop: np.ndarray, *_: object) -> np.ndarray:
     """Everything below the eyes is covered, as by a mask."""
     crop = crop.copy()
     crop[crop.shape[0] // 2 :] = (200, 170, 140)
     return crop
 
 
+def _other_hair(crop: np.ndarray, other: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    """Hair and collar of somebody with the other label: does the face decide?"""
+    return onto(crop, other, face_mask(crop.shape[0], CropRule()))
+
+
 CONDITIONS: Mapping[str, Alter] = {
-    "as it is": lambda crop, _: crop,
+    "as it is": lambda crop, *_: crop,
     "JPEG at quality 30": _jpeg,
     "blur": _blur,
     "noise": _noise,
@@ -58,6 +68,7 @@ CONDITIONS: Mapping[str, Alter] = {
     "24 pixels": _few_pixels,
     "greyscale": _grey,
     "lower half covered": _masked,
+    "hair of the other label": _other_hair,
 }
 
 
@@ -75,12 +86,21 @@ def measure(
         rng = np.random.default_rng(0)
         shares = []
         for crops, truth in cut:
-            altered = np.stack([alter(crop, rng) for crop in crops])
+            others = crops[_of_the_other_label(truth, rng)]
+            altered = np.stack([alter(*pair, rng) for pair in zip(crops, others)])
             right = (_female(classifier, altered) >= 0.5) == truth
             shares.append((right[truth].mean(), right[~truth].mean()))
         women, men = (float(value) for value in np.mean(shares, 0))
         found[name] = {"balanced_accuracy": (women + men) / 2, "women": women, "men": men}
     return found
+
+
+def _of_the_other_label(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each face the number of a random one with the other label, int64 (N,)."""
+    members = {label: np.flatnonzero(truth != label) for label in (False, True)}
+    if not all(map(len, members.values())):
+        raise DataError("robustness needs faces of both labels in every test set")
+    return np.array([rng.choice(members[bool(own)]) for own in truth])
 
 
 def _cut(classifier: Classifier, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:

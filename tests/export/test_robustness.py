@@ -15,12 +15,12 @@ from gender_edge.labelled import Sample
 @pytest.mark.parametrize("side", [48, 64])
 def test_conditions_alter_a_crop_and_leave_its_kind(name: str, side: int, face: np.ndarray) -> None:
     crop = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
-    before = crop.copy()
-    found = CONDITIONS[name](crop, np.random.default_rng(0))
+    before, other = crop.copy(), 255 - crop
+    found = CONDITIONS[name](crop, other, np.random.default_rng(0))
     assert found.shape == crop.shape and found.dtype == np.uint8
     np.testing.assert_array_equal(crop, before)
     assert (found != crop).any() == (name != "as it is")
-    again = CONDITIONS[name](crop, np.random.default_rng(0))
+    again = CONDITIONS[name](crop, other, np.random.default_rng(0))
     np.testing.assert_array_equal(found, again)
 
 
