@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -20,10 +19,7 @@ from gender_edge.spec import CropRule
 
 FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
 TURN = 15.0  # degrees
-PLAIN, ANOTHERS = 0.15, 0.3  # share of crops whose surroundings are one colour, or another face's
-
-# Some other picture of the training and its sample.
-Draw = Callable[[], tuple[np.ndarray, Sample]]
+PLAIN = 0.15  # share of crops whose surroundings are one colour
 
 
 def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
@@ -33,33 +29,18 @@ def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str)
 
 
 def training_crop(
-    image: np.ndarray,
-    sample: Sample,
-    rule: CropRule,
-    size: int,
-    rng: np.random.Generator,
-    draw: Optional[Draw] = None,
+    image: np.ndarray, sample: Sample, rule: CropRule, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """One random uint8 (size, size, 3) view of a face.
-
-    Args:
-        draw: where other faces' surroundings come from; None for none.
-    """
+    """One random uint8 (size, size, 3) view of a face."""
     framing = rng.choice(FRAMINGS, p=FRAMING_SHARES)
     matrix = framed(sample, image.shape, rule, framing)
     jitter = _jitter(rng, loose=framing != "landmarks")
     matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
-    crop = images.cut(image, matrix, size, rule.fill)
-    # Only an aligned crop has its face where the rule says.
-    aligned = framing == "landmarks" and sample.landmarks is not None
-    if draw is not None and aligned and rng.random() < ANOTHERS:
-        other, whose = draw()
-        behind = images.cut(other, framed(whose, other.shape, rule, framing), size, rule.fill)
-        crop = onto(crop, behind, face_mask(size, rule, rng.uniform(0.9, 1.2)))
-    elif rng.random() < PLAIN:
+    crop = degraded(lit(images.cut(image, matrix, size, rule.fill), rng), rng)
+    if rng.random() < PLAIN:
         behind = np.full_like(crop, rng.integers(0, 256, 3))
         crop = onto(crop, behind, face_mask(size, rule, rng.uniform(0.9, 1.2)))
-    return _occlude(degraded(lit(crop, rng), rng), rng)
+    return _occlude(crop, rng)
 
 
 def face_mask(size: int, rule: CropRule, scale: float = 1.0) -> np.ndarray:
@@ -102,7 +83,6 @@ def plain_crop(
     rule: CropRule,
     size: int,
     rng: np.random.Generator,
-    _: Optional[Draw] = None,
     zoom: float = 0.0,
 ) -> np.ndarray:
     """The whole picture turned by up to `TURN`, zoomed by up to `zoom`, mirrored half of the time;

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gender_edge.errors import DataError
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.labelled import LABELS
 from gender_edge.spec import CropRule
 
 from .ages import ages_of, balancing
@@ -48,19 +48,12 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         return int(self.starts[-1])
 
     def __getitem__(self, number: int) -> tuple[Tensor, int, int]:
-        rng = np.random.default_rng((*self.seed, number))
-        image, sample = self.picture(number)
-        crop = self.crop(
-            *(image, sample, CropRule(), self.size, rng),
-            lambda: self.picture(int(rng.integers(len(self)))),
-        )
-        return torch.from_numpy(crop), LABELS.index(sample.label), number
-
-    def picture(self, number: int) -> tuple[np.ndarray, Sample]:
-        """A picture, uint8 (H, W, 3), and its sample by its place in all packs."""
         part = int(np.searchsorted(self.starts, number, "right")) - 1
-        inside = number - int(self.starts[part])
-        return self.packs[part].image(inside), self.packs[part].samples[inside]
+        pack, inside = self.packs[part], number - int(self.starts[part])
+        rng = np.random.default_rng((*self.seed, number))
+        sample = pack.samples[inside]
+        crop = self.crop(pack.image(inside), sample, CropRule(), self.size, rng)
+        return torch.from_numpy(crop), LABELS.index(sample.label), number
 
 
 def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path], runs: Path) -> np.ndarray:

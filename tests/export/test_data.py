@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from export import annotate, augment
+from export import annotate
 from export.augment import evaluation_crop, training_crop
 from export.batches import draw
 from export.data import drop_copies, pack, readable, split_off
@@ -155,27 +154,6 @@ def test_training_crops_repeat_with_their_seed() -> None:
     assert crops[0].shape == (48, 48, 3) and crops[0].dtype == np.uint8
     np.testing.assert_array_equal(crops[0], crops[1])
     assert (crops[0] != crops[2]).any()
-
-
-def test_aligned_faces_get_the_surroundings_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The face stays; what is about it is another picture's, for aligned crops alone."""
-    for name, share in (("ANOTHERS", 1.0), ("PLAIN", 0.0)):
-        monkeypatch.setattr(augment, name, share)
-    for name in ("lit", "degraded", "_occlude"):
-        monkeypatch.setattr(augment, name, lambda crop, rng: crop)
-    dark, light = (np.full((128, 128, 3), value, np.uint8) for value in (10, 250))
-    points = tuple((128 * x, 128 * y) for x, y in CropRule().landmarks)
-    sample = Sample(Path("x"), "male", box=(20, 20, 80, 90), landmarks=points)
-    rngs = [np.random.default_rng(seed) for seed in range(20)]
-    crops = [
-        training_crop(dark, sample, CropRule(), 48, rng, lambda: (light, sample)) for rng in rngs
-    ]
-    assert all((crop[24:30, 20:28] == 10).all() for crop in crops)
-    changed = [(crop[0] == 250).all() for crop in crops]
-    assert 0 < sum(changed) < len(changed)
-    alone = replace(sample, landmarks=None)
-    crop = training_crop(dark, alone, CropRule(), 48, rngs[0], lambda: (light, sample))
-    assert not (crop == 250).any()
 
 
 def test_draw_follows_the_weights() -> None:
