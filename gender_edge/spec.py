@@ -52,7 +52,7 @@ class ModelSpec:
         labels: names of the two classes, in the order of the network's logits.
         input_size: side of the square uint8 NHWC input, in pixels.
         color_order: order of the three input channels, "bgr" or "rgb".
-        grayscale: whether the graph reduces the input to luminance first.
+        grayscale: whether the network sees luminance alone, which its graph takes from the colours.
         crop: how a face becomes that square.
         temperature: logits are divided by this before the softmax (Guo et al. 2017), fitted on
             validation data.

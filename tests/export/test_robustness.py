@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from export.robustness import CONDITIONS, measure
-from gender_edge import Classifier
+from gender_edge import Classifier, DataError
 from gender_edge.labelled import Sample
 
 
@@ -36,3 +36,12 @@ def test_sets_count_the_same(face: np.ndarray, tmp_path: Path) -> None:
     plain = found["as it is"]
     assert (plain["women"], plain["men"]) == (float(female), float(not female))
     assert plain["balanced_accuracy"] == 0.5
+    with Classifier() as classifier, pytest.raises(DataError, match="both labels"):
+        measure(classifier, [[right, right]])
+
+
+def test_hair_is_that_of_the_other_label(face: np.ndarray) -> None:
+    crop = cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA)
+    found = CONDITIONS["hair of the other label"](crop, 255 - crop, np.random.default_rng(0))
+    np.testing.assert_array_equal(found[28:36, 28:36], crop[28:36, 28:36])
+    np.testing.assert_array_equal(found[[0, -1]], 255 - crop[[0, -1]])
