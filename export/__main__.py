@@ -136,7 +136,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     wanted, places = _wanted(arguments)
     network = train_step(wanted, places, arguments.workers)
     exported = onnx_step(wanted, network, places.runs / wanted.name)
-    target = quantize_step(wanted, exported, places)
+    target = quantize_step(wanted, exported, places, arguments.workers)
     print(card.quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
 

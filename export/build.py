@@ -39,7 +39,7 @@ from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe, Source
-from .runs import CONFIG, WEIGHTS, keep_split
+from .runs import CONFIG, WEIGHTS, config, keep_split
 from .train import train
 from .trunks import Trunks
 from .validate import targets
@@ -47,6 +47,7 @@ from .validate import targets
 logger = logging.getLogger(__name__)
 
 HELD_OUT_SHARE = 0.1  # carved from train where a set has no such split of its own
+AWARE_RATE = 0.1  # of the recipe's learning rate: weights are to move by steps of the INT8 grid
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ class Places:
 
 
 def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
-    """Run all steps; returns the names of the shipped models."""
+    """Run all steps; returns the names of the shipped models.
+
+    Raises:
+        DataError: data, or what the recipe starts from, are not as they have to be.
+    """
+    _testable(recipe, places, workers)
     run = places.runs / recipe.name
     network = train_step(recipe, places, workers)
     if recipe.protocol:
@@ -77,7 +83,7 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     if not recipe.precisions:  # others start from it, or are taught by it, or compare with it
         return []
     exported = onnx_step(recipe, network, run)
-    quantized = quantize_step(recipe, exported, places)
+    quantized = quantize_step(recipe, exported, places, workers)
     twin = None
     for precision, file in (("fp32", exported), ("int8", quantized)):
         spec = describe(recipe, network, precision)
@@ -94,6 +100,23 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
         ship(run / precision, places.models, default=recipe.default == precision)
         for precision in recipe.precisions
     ]
+
+
+def _testable(recipe: Recipe, places: Places, workers: int) -> None:
+    """Look at the test sets before hours of training, not after.
+
+    Raises:
+        DataError: one has not faces of both labels.
+    """
+    for part in recipe.test if recipe.precisions else ():
+        samples = annotated(part.list, places, workers)
+        labels = sorted({s.label for s in samples if s.split == part.split})
+        if labels != sorted(LABELS):
+            found = " and ".join(labels) or "no"
+            raise DataError(
+                f"{part.list}: the split {part.split!r} has {found} faces; testing needs faces of "
+                "both labels"
+            )
 
 
 def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
@@ -169,15 +192,46 @@ def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
     return target
 
 
-def quantize_step(recipe: Recipe, source: Path, places: Places) -> Path:
-    """RUN/int8.onnx, its ranges estimated on training crops, and int8.json: what that cost."""
+def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1) -> Path:
+    """RUN/int8.onnx, its ranges estimated on training crops, and int8.json: what that cost.
+
+    Where that is more than the recipe's gate, the network is taught on with rounding, and what
+    comes of it is kept if it loses less.
+    """
     target = source.with_name("int8.onnx")
     if not fresh(target, source, source.with_name(CONFIG)):
         packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
-        int8.choose(source, crops, validation, methods, recipe.gate, target)
+        report = int8.choose(source, crops, validation, methods, target)
+        if report["lost_most"] > recipe.gate and recipe.aware_epochs:
+            logger.warning("%s: INT8 loses %g points, taught on", target, report["lost_most"])
+            taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
+            exact = report["validation"]["fp32"]
+            aware = int8.choose(taught, crops, validation, methods, other, exact)
+            if aware["lost_most"] < report["lost_most"]:
+                before = {"epochs": recipe.aware_epochs, "lost": report["lost_most"]}
+                report = {**aware, "aware": before}
+                target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+                other.replace(target)
+        if report["lost_most"] > recipe.gate:
+            logger.warning("%s loses %g points on a set", target, report["lost_most"])
     return target
+
+
+def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
+    """RUN_aware/fp32.onnx: the finished network of a recipe, taught on with INT8's rounding."""
+    own = replace(
+        recipe,
+        name=f"{recipe.name}_aware",
+        init=f"run:{recipe.name}",
+        arguments=config(places.runs / recipe.name)["arguments"],  # pruned, it has other widths
+        remove_macs=0.0,
+        rounding=True,
+        sizes=(recipe.input_size,) * recipe.aware_epochs,
+        learning_rate=AWARE_RATE * recipe.learning_rate,
+    )
+    return onnx_step(own, train_step(own, places, workers), places.runs / own.name)
 
 
 def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:

@@ -68,7 +68,7 @@ def settled(
         shape = json.dumps(network.trunk.shape())
         logger.info("%s: pruned to %s", recipe.name, shape)
         run.mkdir(parents=True, exist_ok=True)
-        save_weights(network, start, **{SHAPE: shape})
+        save_weights(network.state_dict(), start, **{SHAPE: shape})
     with safe_open(start, "pt") as file:
         return _shaped(recipe, json.loads(file.metadata()[SHAPE]))
 

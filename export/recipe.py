@@ -71,7 +71,10 @@ class Recipe:
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8; "best"
             for whichever is most accurate on validation.
         calibration_images: how many training crops it sees.
-        gate: points of balanced accuracy on validation that INT8 may lose without a warning.
+        rounding: feel INT8's rounding while training (see `export.rounding`).
+        gate: points of balanced accuracy on validation that INT8 may lose, on the mean and on any
+            set.
+        aware_epochs: how long it is taught on with rounding where it loses more; 0 for not at all.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.
         origin: what else than these sets the weights come from: published trunks, teachers.
@@ -116,7 +119,9 @@ class Recipe:
     default: Optional[str] = None
     calibration: str = "best"
     calibration_images: int = 600
+    rounding: bool = False
     gate: float = 0.3
+    aware_epochs: int = 1
     abstain_error: float = 0.02
     seed: int = 0
     protocol: str = ""

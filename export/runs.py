@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from gender_edge.errors import DataError
 from gender_edge.labelled import Sample
@@ -34,6 +34,7 @@ AFTER_TRAINING = {
     "calibration",
     "calibration_images",
     "gate",
+    "aware_epochs",
     "abstain_error",
     "protocol",
     "published",
@@ -96,11 +97,10 @@ def trained_size(run: Path) -> int:
     return int(config(run)["input_size"])
 
 
-def save_weights(network: nn.Module, path: Path, **notes: str) -> None:
+def save_weights(state: Mapping[str, Tensor], path: Path, **notes: str) -> None:
     """Write a network's weights, and notes into their header: whole or not at all."""
-    state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
     partial = path.with_name(f"partial-{path.name}")
-    save_file(state, partial, metadata=notes)
+    save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata=notes)
     partial.replace(path)
 
 

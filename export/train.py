@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from gender_edge.errors import DataError
 
-from . import checkpoint
+from . import checkpoint, rounding
 from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
@@ -89,7 +89,9 @@ class _Training:
         self.recipe, self.run = recipe, run
         network = network_of(recipe, run, trunks)
         if not (run / INITIAL).exists():
-            save_weights(network, run / INITIAL)
+            save_weights(network.state_dict(), run / INITIAL)
+        if recipe.rounding:
+            rounding.begin(network)
         self.network: Network = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lessons = Lessons(recipe, network.trunk.width, packs, run.parent).to(DEVICE)
         self.optimizer = optimizer_of(recipe, nn.ModuleList([network, self.lessons]))
@@ -177,7 +179,7 @@ class _Training:
         """Write the weights: the run is complete."""
         gpu = DEVICE.type == "cuda"
         save_weights(
-            self.result,
+            rounding.state(self.result),
             self.run / WEIGHTS,
             device=torch.cuda.get_device_name() if gpu else "CPU",
         )

@@ -175,7 +175,7 @@ class _Training:
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
-        save_weights(self.network, self.run / WEIGHTS)
+        save_weights(self.network.state_dict(), self.run / WEIGHTS)
 
     def _learn(self, pixels: Tensor, states: Tensor, values: Tensor) -> dict[str, Tensor]:
         done = self.step / self.settings.steps

@@ -48,6 +48,18 @@ def test_what_is_shipped_works(built: list[str], places: Places, data: Path) -> 
         assert answers[0].female > 0.5
 
 
+def test_a_test_set_of_one_label_is_told_before_training(
+    places: Places, recipe_file: Path, tmp_path: Path
+) -> None:
+    lines = [f"{s.path},{s.label},{s.split},1 5 50 50" for s in annotated("faces", places)]
+    women = [line for line in lines if ",male,test," not in line]
+    (tmp_path / "faces").write_text("\n".join(["path,label,split,box", *women]))
+    own = replace(places, data=tmp_path, runs=tmp_path / "runs")
+    with pytest.raises(DataError, match="'test' has female faces; testing needs"):
+        build(recipe.load(str(recipe_file)), own, workers=0)
+    assert not (own.runs / "tiny").exists()
+
+
 def test_run_folder_tells_the_story(built: list[str], places: Places) -> None:
     run = places.runs / "tiny"
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from export import graph, recipe, rounding
+from export.architectures import Network, build
+from export.build import Places, learned_from, quantize_step
+from export.card import quantization
+from export.quantize import calibration_crops, quantize
+from export.runs import finished
+from export.validate import by_file
+
+SLIM = {"stem": 8, "widths": [[8], [16]]}
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return build("slim", SLIM, grayscale=False).train()
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    return logits[:, 0] - logits[:, 1]
+
+
+def test_weights_lie_on_the_grid_and_still_learn(network: Network) -> None:
+    rounding.begin(network)
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    network(pixels).square().sum().backward()
+    convolution = network.trunk.features[3]
+    steps = convolution.weight.flatten(1) / convolution.weight.abs().flatten(1).amax(1, True)
+    torch.testing.assert_close(steps * 127, (steps * 127).round(), atol=1e-3, rtol=0)
+    kept = convolution.parametrizations.weight.original
+    assert not torch.equal(kept, convolution.weight)
+    assert kept.grad is not None and kept.grad.abs().sum() > 0
+
+
+def test_what_reaches_a_layer_is_rounded(network: Network) -> None:
+    seen: list[Tensor] = []
+    rounding.begin(network)
+    second = network.trunk.features[3]
+    second.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].detach()))
+    network(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8))
+    assert seen[0].min() == 0 and 2 < len(seen[0].unique()) <= 256
+
+
+def test_the_state_has_names_and_weights_as_before(network: Network) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rounding.begin(network)
+    after = rounding.state(network)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_copy_knows_the_ranges_that_the_network_saw(network: Network) -> None:
+    """As the running average has to, which is only ever asked."""
+    rounding.begin(network)
+    average = copy.deepcopy(network).eval()
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    network(pixels)
+    dark = torch.zeros_like(pixels)
+    seen = [hook.range for m in average.modules() for hook in m._forward_pre_hooks.values()]
+    average(dark)
+    assert len(seen) == 4 and all(kept is not None for kept in seen)
+    after = [hook.range for m in average.modules() for hook in m._forward_pre_hooks.values()]
+    assert all(torch.equal(a, b) for a, b in zip(seen, after))
+
+
+def test_it_is_the_rounding_of_the_int8_file(
+    built: list[str], places: Places, recipe_file: Path, tmp_path: Path
+) -> None:
+    """A rounded network answers more like ONNX Runtime's INT8 than the exact one does."""
+    tiny = recipe.load(str(recipe_file))
+    packs, _ = learned_from(tiny, places)
+    crops = calibration_crops(packs, 64, tiny.input_size)
+    exact = finished(places.runs / tiny.name)
+    graph.export(exact, tiny.input_size, tmp_path / "fp32.onnx")
+    quantize(tmp_path / "fp32.onnx", crops, tmp_path / "int8.onnx", "minmax")
+    rounded = finished(places.runs / tiny.name)
+    rounding.begin(rounded)
+    with torch.inference_mode():
+        rounded(torch.from_numpy(crops))  # shows it the ranges
+        ours = log_odds(rounded(torch.from_numpy(crops)).numpy())
+        plain = log_odds(exact(torch.from_numpy(crops)).numpy())
+    wanted = log_odds(by_file(tmp_path / "int8.onnx")(crops))
+    assert np.abs(ours - wanted).mean() < 0.5 * np.abs(plain - wanted).mean()
+
+
+def test_a_loss_past_the_gate_is_taught_away(
+    built: list[str], places: Places, recipe_file: Path
+) -> None:
+    """A gate that nothing passes: two epochs with rounding follow, kept only if they help."""
+    run = places.runs / "tiny"
+    tiny = replace(recipe.load(str(recipe_file)), gate=-101.0, aware_epochs=2)
+    source, report_file = run / "fp32.onnx", run / "int8.json"
+    kept = {file: file.read_bytes() for file in (report_file, run / "int8.onnx")}
+    source.touch()
+    quantize_step(tiny, source, places, workers=0)
+    report, before = json.loads(report_file.read_text()), json.loads(kept[report_file])
+    own = json.loads((run / "aware.json").read_text())
+    for file, content in kept.items():  # the session's own again
+        file.write_bytes(content)
+    assert own["validation"]["fp32"] == before["validation"]["fp32"]
+    assert (places.runs / "tiny_aware" / "metrics.csv").read_text().count("\n") == 3
+    finished(places.runs / "tiny_aware")  # its weights have the names of a plain network's
+    better = own["lost_most"] < before["lost_most"]
+    assert ("aware" in report) == better == ("with INT8's rounding" in quantization(report))
+    assert report["lost_most"] == min(own["lost_most"], before["lost_most"])
+
+
+def test_within_the_gate_nothing_is_taught(built: list[str], places: Places) -> None:
+    report = json.loads((places.runs / "tiny" / "int8.json").read_text())
+    best = report["validation"][report["ranges"]]
+    lost = [report["validation"]["fp32"][name] - own for name, own in best.items()]
+    assert report["lost_most"] == pytest.approx(max(lost), abs=1e-3)
+    assert "aware" not in report
