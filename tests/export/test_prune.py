@@ -267,4 +267,4 @@ def test_the_shipped_chain_is_one() -> None:
     ]
     for link in links:
         assert link.arguments == vgg16.arguments and link.input_size == vgg16.input_size
-        assert link.teachers == ("vgg16",)
+        assert link.teachers == (*vgg16.teachers, "vgg16")
