@@ -1,13 +1,15 @@
 """What got better or worse between two results: `python benchmarks/compare.py A.json B.json`.
 
 Bytes, parameters, multiply-accumulates and accuracy are counted: any change beyond the threshold
-is one. Times differ only if their intervals over the rounds do not touch. Exits with 1 if
+is one. Times and cameras differ only if their intervals over the rounds do not touch, and memory
+by a threshold; both are compared only between runs of one kind on one machine. Exits with 1 if
 anything got worse by more than its threshold.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ from benchmarks.report import aligned
 COUNTED = {"bytes": 0.01, "parameters": 0.0, "macs": 0.0}  # how much more of it is allowed
 POINTS = 0.3  # of balanced accuracy, in per cent: how much less is allowed
 TIMED = {"p50_ms": -1, "p99_ms": -1, "faces_per_s": 1}  # whether more is worse or better
+MEMORY = 0.1  # how much more is allowed
+ALIKE = ("clock", "threads", "detector")  # settings without which times mean something else
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,62 @@ def compare(before: dict[str, Any], after: dict[str, Any], timing: float | None)
     return changes
 
 
+def comparable(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Why times of two results cannot be compared; "" where they can."""
+    pairs = {"processor": (r["machine"]["cpu"] for r in (before, after))}
+    pairs["cores"] = (r["machine"]["cores"] for r in (before, after))
+    for key in ALIKE:
+        pairs[key] = (r["settings"].get(key) for r in (before, after))
+    found = {what: tuple(values) for what, values in pairs.items()}
+    other = [f"{what} {a}, then {b}" for what, (a, b) in found.items() if a != b]
+    return "; ".join(other)
+
+
+def overtaken(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Pairs of rows of one batch size of which another one is the faster now, and both times by
+    more than their rounds differ.
+    """
+    old, new = (_times(result) for result in (before, after))
+    found = []
+    for one, other in itertools.combinations([key for key in old if key in new], 2):
+        if one[2] == other[2] and _first(old, one, other) * _first(new, one, other) < 0:
+            found.append(f"{' on '.join(one[:2])} and {' on '.join(other[:2])}, batch {one[2]}")
+    return found
+
+
+def _times(result: dict[str, Any]) -> dict[tuple[str, str, int], list[float]]:
+    """Fastest and slowest round of every row."""
+    return {
+        (v["name"], v["engine"], row["batch"]): row["interval"]["p50_ms"]
+        for v in result["variants"]
+        for row in v.get("batches", ())
+    }
+
+
+def _first(times: dict[tuple[str, str, int], list[float]], one: Any, other: Any) -> int:
+    """1 if one is surely faster than the other, -1 if slower, 0 if that cannot be said."""
+    (low, high), (other_low, other_high) = times[one], times[other]
+    return (high < other_low) - (other_high < low)
+
+
 def _counted(subject: str, left: dict[str, Any], right: dict[str, Any]) -> Iterator[Change]:
     for figure, allowed in COUNTED.items():
         a, b = left.get(figure), right.get(figure)
-        if a and b:
+        if a and not b:
+            yield Change(subject, figure, a, None, "gone")
+        elif a:
             worse, better = b > a * (1 + allowed), b < a * (1 - allowed)
             yield Change(subject, figure, a, b, _verdict(worse, better))
     old, new = ((v.get("accuracy") or {}).get("sets", {}) for v in (left, right))
-    for name in (name for name in old if name in new):
-        a, b = 100 * old[name]["value"], 100 * new[name]["value"]
-        yield Change(subject, f"{name}, %", a, b, _verdict(b < a - POINTS, b > a + POINTS))
+    for name, own in old.items():
+        if own["value"] is None:  # faces of one label alone
+            continue
+        a, b = 100 * own["value"], new.get(name, {"value": None})["value"]
+        if b is None:
+            yield Change(subject, f"{name}, %", a, None, "gone")
+        else:
+            worse, better = 100 * b < a - POINTS, 100 * b > a + POINTS
+            yield Change(subject, f"{name}, %", a, 100 * b, _verdict(worse, better))
 
 
 def _timed(
@@ -78,6 +128,7 @@ def _timed(
     rows = {row["batch"]: row for row in right.get("batches", ())}
     for row in left.get("batches", ()):
         if row["batch"] not in rows:
+            yield Change(subject, f"batch {row['batch']}", None, None, "gone")
             continue
         other = rows[row["batch"]]
         for figure, sign in TIMED.items():
@@ -87,6 +138,14 @@ def _timed(
             gain = sign * (b - a) / a
             verdict = _verdict(apart and gain < -timing, apart and gain > timing)
             yield Change(subject, f"{figure}, batch {row['batch']}", a, b, verdict)
+        held, now = ((r.get("resident_mb") or {}).get("peak") for r in (row, other))
+        if held and now:
+            verdict = _verdict(now > held * (1 + MEMORY), now < held * (1 - MEMORY))
+            yield Change(subject, f"peak MB, batch {row['batch']}", held, now, verdict)
+    old, new = (v.get("cameras", {}).get("cameras") for v in (left, right))
+    if old and new is not None:
+        verdict = _verdict(new < old * (1 - timing), new > old * (1 + timing))
+        yield Change(subject, "cameras", old, new, verdict)
 
 
 def _verdict(worse: bool, better: bool) -> str:
@@ -109,11 +168,18 @@ def main(argv: list[str] | None = None) -> int:
     results = []
     for path in (arguments.before, arguments.after):
         try:
-            results.append(json.loads(path.read_text()))
+            results.append(_read(path))
         except (OSError, ValueError) as error:
             print(f"compare: {path}: {error}", file=sys.stderr)
             return 2
     share = None if arguments.counted else arguments.timing / 100
+    other = "" if arguments.counted else comparable(*results)
+    if other:
+        print(
+            f"compare: times of other conditions ({other}) say nothing; --counted leaves them out",
+            file=sys.stderr,
+        )
+        return 2
     changes = compare(results[0], results[1], share)
     listed = [c for c in changes if arguments.all or c.verdict != "equal"]
     if listed:
@@ -121,8 +187,19 @@ def main(argv: list[str] | None = None) -> int:
             "\n".join(aligned([("subject", "figure", "before", "after", ""), *map(_row, listed)]))
         )
     counts = {v: sum(c.verdict == v for c in changes) for v in ("worse", "gone", "better", "equal")}
+    if share is not None:
+        for pair in overtaken(*results):
+            print(f"the other one is faster now: {pair}")
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     return int(counts["worse"] + counts["gone"] > 0)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    result = json.loads(path.read_text())
+    keys = {"machine", "settings", "variants"}
+    if not isinstance(result, dict) or not keys <= result.keys():
+        raise ValueError(f"no result of benchmarks/run.py: it has no {', '.join(sorted(keys))}")
+    return result
 
 
 def _row(change: Change) -> tuple[str, ...]:

@@ -39,11 +39,14 @@ def _batch(
 def _roofline(
     row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float] | None
 ) -> float | None:
-    """The least time that the processor's peaks allow, as a share of the time that it took."""
+    """The least time that the processor's peaks allow, as a share of the time that it took: by
+    arithmetic in the row's precision, or by reading weights and pixels once.
+    """
     if peaks is None or not row.get("macs") or not row["provider"].startswith("CPU"):
         return None
     pixels = figures["batch"] * 3 * row["input_size"] ** 2
-    compute = row["macs"] * figures["batch"] / (1e9 * peaks["gemm_gmacs"])
+    gmacs = peaks["int8_gmacs" if row["precision"] == "int8" else "gemm_gmacs"]
+    compute = row["macs"] * figures["batch"] / (1e9 * gmacs)
     traffic = (row["bytes"] + pixels) / (1e9 * peaks["copy_gb_s"])
     return float(max(compute, traffic) / (figures["p50_ms"] / 1e3))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
+PANELS = 4  # side by side
+SIDES = ("female_right", "male_right")
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,12 @@ def groups(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
     if not own:
         return None
     names = [row["group"] for row in max(own.values(), key=len)]
-    figure = Figure(figsize=(9, 1.2 + 0.34 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(own), sharex=True, sharey=True, squeeze=False)[0]
+    lines = -(-len(own) // PANELS)
+    columns = -(-len(own) // lines)
+    figure = Figure(figsize=(9, lines * (1.2 + 0.34 * len(names))), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, (name, rows) in zip(panels, own.items()):
-        for offset, side, color in ((-0.18, "female_right", "#97266d"), (0.18, "male_right", OURS)):
+        for offset, side, color in zip((-0.18, 0.18), SIDES, ("#97266d", OURS)):
             for row in rows:
                 share = row[side]
                 if share["value"] is None:
@@ -169,8 +173,11 @@ def groups(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
                 panel.plot([100 * share["low"], 100 * share["high"]], [place] * 2, "k", lw=1)
         panel.set_yticks(range(len(names)), names)
         panel.set_title(name, fontsize=9)
-        panel.set_xlim(50, 100)
         _plain(panel)
+    for panel in panels[len(own) :]:
+        panel.set_axis_off()
+    lowest = min(r[s]["low"] or 0 for rows in own.values() for r in rows for s in SIDES)
+    panels[0].set_xlim(min(50, 100 * lowest), 100)
     panels[0].invert_yaxis()
     figure.supxlabel(f"{dataset}: right, % (upper bar: labelled female; lower: male)", fontsize=9)
     return figure
@@ -178,23 +185,24 @@ def groups(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
 
 def curves(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
     """Risk against coverage, and how often an answer of a given confidence is right."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    judged = {name: sets for name, sets in judged.items() if dataset in sets}
+    figure = Figure(figsize=(9, max(3.6, 0.9 + 0.2 * len(judged))), layout="constrained")
     risk, reliable = figure.subplots(1, 2)
-    for name, sets in judged.items():
-        if dataset not in sets:
-            continue
+    colors = matplotlib.colormaps["turbo"].resampled(max(2, len(judged)))
+    for number, (name, sets) in enumerate(judged.items()):
         points = sets[dataset]["risk_coverage"]
-        risk.plot([p["coverage"] for p in points], [100 * p["risk"] for p in points], label=name)
+        coverage, wrong = [p["coverage"] for p in points], [100 * p["risk"] for p in points]
+        risk.plot(coverage, wrong, label=name, color=colors(number))
         bins = sets[dataset].get("reliability", ())
-        reliable.plot(
-            [b["confidence"] for b in bins], [b["right"] for b in bins], marker=".", label=name
-        )
+        confidence, right = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        reliable.plot(confidence, right, marker=".", color=colors(number))
     reliable.plot([0.5, 1], [0.5, 1], color=BEATEN, lw=1)
     risk.set(xlabel="share answered, the most confident first", ylabel="wrong, %", title=dataset)
     reliable.set(xlabel="confidence", ylabel="share right", title="calibration")
-    risk.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     for axis in (risk, reliable):
         _plain(axis)
     return figure

@@ -25,16 +25,16 @@ def resident_mb() -> tuple[float, float]:
 
 
 def device_mb() -> float | None:
-    """Memory of GPUs held by this process, in MB; None where NVML (nvidia-ml-py) is not there."""
+    """Memory of GPUs held by this process, in MB; None where NVML (nvidia-ml-py) does not tell it:
+    it is not there, or it sees other process numbers than this one's (in a container).
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        running = [p for h in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(h)]
     except Exception:  # no such package, library, driver or GPU: each says it in its own way
         return None
-    held = 0
-    for number in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-            held += process.usedGpuMemory if process.pid == os.getpid() else 0
-    return held / 1e6
+    held = [p.usedGpuMemory for p in running if p.pid == os.getpid()]
+    return None if not held or None in held else sum(held) / 1e6

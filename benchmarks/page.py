@@ -45,9 +45,11 @@ def html(result: dict[str, Any]) -> str:
 
 
 def _judged(result: dict[str, Any]) -> list[str]:
-    """Groups, risk and calibration, set by set."""
-    variants = [v for v in result["variants"] if v.get("evaluation")]
-    judged = {report.judged_as(v): v["evaluation"] for v in variants}
+    """Groups, risk and calibration, set by set: of each name on the first engine that judged it,
+    because engines differ by a rounding.
+    """
+    variants = {v["name"]: v for v in reversed(result["variants"]) if v.get("evaluation")}
+    judged = {report.judged_as(v): v["evaluation"] for v in reversed(variants.values())}
     parts = []
     for dataset in dict.fromkeys(name for sets in judged.values() for name in sets):
         parts.append(f"<h2>{escape(dataset)}</h2>")

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 1800.0  # s for an answer: slow peers take minutes for a labelled set, none this long
 
 
 class SubjectError(Exception):
@@ -61,7 +63,13 @@ class Process:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        alarm = threading.Timer(LONGEST, self._process.kill)
+        alarm.start()
         line = self._process.stdout.readline()
+        late = not alarm.is_alive()
+        alarm.cancel()
+        if late and not line:
+            raise SubjectError(f"no answer within {LONGEST:g} s")
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
         if "error" in answer:
             raise SubjectError(answer["error"])

@@ -15,7 +15,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import figures
+from benchmarks import figures, rounds
 from benchmarks.scenarios import CLOCKS
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
@@ -47,7 +47,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
                     variant["name"],
                     variant["engine"],
                     str(row["batch"]),
-                    f"{row['p50_ms']:.2f} ±{_half(row, 'p50_ms'):.2f}",
+                    f"{row['p50_ms']:.2f} ±{_half(row, 'p50_ms'):.2f}{_unsteady(row)}",
                     *(f"{row[key]:.2f}" for key in ("p90_ms", "p99_ms")),
                     f"{row['faces_per_s']:.0f}",
                     f"{row['resident_mb']['peak']:.0f}",
@@ -60,8 +60,14 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         if "error" in variant:
             cells = ["-"] * (len(HEAD) - 3)
-            table.append((variant["name"], variant["engine"], *cells, variant["error"]))
+            reason = " ".join(variant["error"].split())
+            table.append((variant["name"], variant["engine"], *cells, reason))
     return table
+
+
+def _unsteady(row: dict[str, Any]) -> str:
+    """A mark for what was measured too unsteadily to be ranked."""
+    return " *" if rounds.spread(row) > rounds.WIDE else ""
 
 
 def _half(row: dict[str, Any], key: str) -> float:
@@ -109,6 +115,23 @@ def energy_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     return [("variant", "engine", "batch", "mJ a face"), *table] if table else []
 
 
+def memory_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Resident memory of a fresh process, and what each step adds; the first row is the head."""
+    table = []
+    for variant in result["variants"]:
+        for row in variant.get("batches", ()):
+            held = row["resident_mb"]
+            if "python" not in held:  # a result of before that was measured
+                continue
+            steps = [held[key] for key in ("python", "import", "load", "peak")]
+            added = (f"+{after - before:.0f}" for before, after in zip(steps, steps[1:]))
+            device = _scaled(held["device_mb"], 1, 0)
+            start = (variant["name"], variant["engine"], str(row["batch"]), f"{steps[0]:.0f}")
+            table.append((*start, *added, f"{steps[-1]:.0f}", device))
+    head = ("memory, MB", "engine", "batch", "Python", "import", "load", "run", "peak", "GPU")
+    return [head, *table] if table else []
+
+
 def _share(figure: dict[str, Any]) -> str:
     if figure["value"] is None:
         return "not measured"
@@ -133,6 +156,7 @@ def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:
     for table in (
         [HEAD, *rows(result)],
         set_rows(result),
+        memory_rows(result),
         camera_rows(result),
         energy_rows(result),
     ):
@@ -183,7 +207,8 @@ def csv_text(result: dict[str, Any]) -> str:
 
 
 def _piped(table: list[tuple[str, ...]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in table]
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in table)
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return [lines[0], "|---|" + "---:|" * (len(table[0]) - 1), *lines[1:]]
 
 
@@ -191,17 +216,45 @@ def caption(result: dict[str, Any]) -> str:
     """What was measured, on what, and how."""
     machine, settings = result["machine"], result["settings"]
     packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
-    peaks = machine["peaks"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
         f"{machine['system']}, Python {machine['python']}, {packages}; "
-        f"threads: {result['threads'] or 'all'}.{_gpus(result)} "
+        f"threads: {result['threads'] or 'all'}{_state(machine)}.{_gpus(result)} "
         f"The clock: {CLOCKS[settings['clock']]}. "
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
-        "fastest and the slowest round; peak MB is the resident set of a process of its own. "
-        f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of an FP32 GEMM and {peaks['copy_gb_s']:.0f} "
-        f"GB/s of a copy, measured at the start. {result['accuracy_note']} "
+        f"fastest and the slowest round{_too_wide(result)}; peak MB is the resident set of a "
+        f"process of its own. {_roofline(result)}{result['accuracy_note']} "
         f"Made by `{result['command']}`."
+    )
+
+
+def _state(machine: dict[str, Any]) -> str:
+    """What else decided how fast the processor was, as far as it tells."""
+    power = "".join(f", {name} {value}" for name, value in machine["power"].items())
+    return f"{power}, load before {machine['load_before'][0]:g}"
+
+
+def _too_wide(result: dict[str, Any]) -> str:
+    measured = [row for variant in result["variants"] for row in variant.get("batches", ())]
+    wide = sum(bool(_unsteady(row)) for row in measured)
+    if not wide:
+        return ""
+    return (
+        f" (more than {100 * rounds.WIDE:.0f} % apart in {wide} of {len(measured)} rows, marked *, "
+        "which are not fit to be ranked)"
+    )
+
+
+def _roofline(result: dict[str, Any]) -> str:
+    """The peaks, where a row was compared with them."""
+    rows = [row for variant in result["variants"] for row in variant.get("batches", ())]
+    if all(row["roofline"] is None for row in rows):
+        return ""
+    peaks = result["machine"]["peaks"]
+    integer = f"{peaks['int8_gmacs']:.0f} in INT8, " if "int8_gmacs" in peaks else ""
+    return (
+        f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of a GEMM in FP32, {integer}and "
+        f"{peaks['copy_gb_s']:.0f} GB/s of a copy, measured at the start. "
     )
 
 

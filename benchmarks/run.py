@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps(result), flush=True)
     for line in rounds.too_wide(result["variants"]):
         print(f"benchmark: rounds differ too much to rank {line}", file=sys.stderr)
-    _write(result, arguments)
     if arguments.record:
         records.record(result)
+    _write(result, arguments)
     return int(any("error" in v for v in result["variants"]))
 
 
@@ -89,7 +89,7 @@ def _begin(
     """An empty result, or the one to go on with."""
     settings = json.loads(json.dumps({key: getattr(arguments, key) for key in SAME}))
     if arguments.resume and arguments.json.is_file():
-        result: dict[str, Any] = json.loads(arguments.json.read_text())
+        result = _read(arguments.json)
         other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
         here = machine.describe()
         other += [k for k in ("cpu", "cores", "packages") if result["machine"].get(k) != here[k]]
@@ -115,6 +115,17 @@ def _begin(
     return result
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        result["machine"]["cpu"], result["variants"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise GenderEdgeError(
+            f"{path}: is no result of a run; start anew without --resume"
+        ) from error
+    return result
+
+
 def _measure(
     plan: list[dict[str, Any]], arguments: argparse.Namespace, result: dict[str, Any]
 ) -> None:
@@ -125,8 +136,9 @@ def _measure(
 
         def each(step: Callable[[dict[str, Any], Process], None], what: str) -> None:
             """One step of every subject that still stands; one that fails costs its own row."""
-            for row, process in list(open_now):
-                _progress(f"{what}: {row['name']} on {row['asked']}")
+            for count, (row, process) in enumerate(list(open_now), 1):
+                place = f"{count}/{len(open_now)}"
+                _progress(f"{what}, {place}: {row['name']} on {row['asked']}")
                 try:
                     step(row, process)
                 except SubjectError as error:
@@ -134,11 +146,11 @@ def _measure(
                     open_now.remove((row, process))
                 _finish(result, arguments)
 
-        for description in plan:
+        for count, description in enumerate(plan, 1):
             row = rows[description["name"], description["engine"]]
             row.pop("error", None)
             _forget_another_file(description, row)
-            _progress(f"opening {row['name']} on {row['asked']}")
+            _progress(f"opening, {count}/{len(plan)}: {row['name']} on {row['asked']}")
             try:
                 _remember(description, row, arguments)
                 process = stack.enter_context(Process(description))
@@ -146,9 +158,10 @@ def _measure(
                 open_now.append((row, process))
             except SubjectError as error:
                 row["error"] = str(error)
-        _finish(result, arguments)
+            _finish(result, arguments)
         for number in range(1, arguments.rounds + 1):
-            each(lambda row, p: _round(row, p, arguments, number), f"round {number}")  # noqa: B023
+            what = f"round {number} of {arguments.rounds}"
+            each(lambda row, p: _round(row, p, arguments, number), what)  # noqa: B023
         if arguments.cameras:
             each(lambda row, p: _cameras(row, p, arguments), "cameras")
         each(lambda row, p: _judge(row, p, arguments), "accuracy")
@@ -243,7 +256,7 @@ def _progress(text: str) -> None:
     """What is being done: one line on a terminal, nothing elsewhere but its beginning."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
-    elif text.startswith(("opening", "round 1:")):
+    elif text.startswith(("opening", "round 1 ")):
         print(text, file=sys.stderr, flush=True)
 
 
@@ -267,6 +280,7 @@ def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(made(result), encoding="utf-8")
     if arguments.plot:
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         figures.save_front(result, arguments.plot)
 
 

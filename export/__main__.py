@@ -21,7 +21,7 @@ import torch
 from gender_edge.errors import DataError, GenderEdgeError
 
 from . import card, compare, findings, recipe
-from .build import Places, build, learned_from, onnx_step, quantize_step, ship, train_step
+from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
@@ -180,8 +180,7 @@ def _detector(arguments: argparse.Namespace) -> int:
         for name, row in steps.latency(model, places, arguments.threads).items():
             print(f"{name}: {row['ms']:.2f} ms a frame of 640 x 480, {row['times']:.2f} times")
     if arguments.ship:
-        name = ship(model.parent, arguments.models, section="detectors")
-        print(f"shipped {arguments.models / name}")
+        print(f"shipped {arguments.models / steps.ship_step(model, arguments.models)}")
     return 0
 
 

@@ -150,10 +150,11 @@ def records() -> list[dict[str, Any]]:
 
 def host(engine: str) -> dict[str, Any]:
     """What a record must agree with to count: processor, cores, engine and its version."""
-    return {"cpu": processor(), "cores": os.cpu_count(), "engine": f"{engine} {_version(engine)}"}
+    return {"cpu": processor(), "cores": os.cpu_count(), "engine": f"{engine} {version(engine)}"}
 
 
-def _version(engine: str) -> str:
+def version(engine: str) -> str:
+    """The version of an engine's package, whichever of its packages is installed."""
     for package in (engine, f"{engine}-gpu"):
         try:
             return metadata.version(package)

@@ -30,11 +30,13 @@ def describe(folder: Path, threads: int | None) -> list[dict[str, Any]]:
     """The descriptions of all its peers; names without their versions and remarks.
 
     Raises:
-        DataError: there is no harness in the folder.
+        DataError: there is no harness in the folder, or it does not work.
     """
+    adapters = _adapters(folder)
+    short = [_short(adapter.name) for adapter in adapters]
     return [
         {
-            "name": _short(adapter.name),
+            "name": name if short.count(name) == 1 else adapter.name,
             "engine": engine,
             "kind": KIND,
             "open": {
@@ -44,14 +46,15 @@ def describe(folder: Path, threads: int | None) -> list[dict[str, Any]]:
                 "threads": threads,
             },
         }
-        for adapter in _adapters(folder)
+        for adapter, name in zip(adapters, short)
         for engine in (sessions.engines() if _onnx(adapter) else [adapter.engine])
     ]
 
 
 def _onnx(adapter: Any) -> bool:
     """Whether it runs one ONNX file on ONNX Runtime, which other engines take just as well."""
-    return adapter.engine == "onnxruntime" and str(adapter.files[0]).endswith(".onnx")
+    files = [str(file) for file in adapter.files]
+    return adapter.engine == "onnxruntime" and bool(files) and files[0].endswith(".onnx")
 
 
 class HarnessPeer(Subject):
@@ -111,8 +114,13 @@ def _short(name: str) -> str:
 
 
 def _adapters(folder: Path) -> list[Any]:
-    module = _module(folder)
-    return list(module.peers(argparse.Namespace(custom=[], peers=None, no_calib=False)))
+    try:
+        module = _module(folder)
+        return list(module.peers(argparse.Namespace(custom=[], peers=None, no_calib=False)))
+    except DataError:
+        raise
+    except Exception as error:  # a harness is anybody's code
+        raise DataError(f"{folder / HARNESS}: {type(error).__name__}: {error}") from error
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gender_edge import choose
 from gender_edge.backends import installed
 
 
@@ -32,9 +33,7 @@ def session(path: str, engine: str, threads: int | None) -> Any:
 
 def version(engine: str) -> str:
     """The engine with its version, as our own backends name themselves."""
-    from importlib import metadata
-
-    return f"{engine} {metadata.version(engine)}"
+    return f"{engine} {choose.version(engine)}"
 
 
 class _OpenVino:

@@ -25,7 +25,7 @@ def write(folder: Path) -> Path:
 def text(folder: Path) -> str:
     """The card of the detector in a folder, from its evaluation.json."""
     own = json.loads((folder / "evaluation.json").read_text())
-    return "\n".join([_head(own), INTENDED, _sets(own), _aligned(own)])
+    return "\n".join([_head(own), INTENDED, _sets(own), _aligned(own), *_latency(own)])
 
 
 def _head(own: dict[str, Any]) -> str:
@@ -83,6 +83,26 @@ def _aligned(own: dict[str, Any]) -> str:
     for name, row in own["aligned"].items():
         lines.append(f"| {name} | {_share(row)} | {row['lost']} of {row['n']} |")
     return "\n".join(lines) + "\n"
+
+
+def _latency(own: dict[str, Any]) -> list[str]:
+    if "latency" not in own:
+        return []
+    timed = own["latency"]
+    lines = [
+        "## Time",
+        "",
+        f"Median of a frame of 640 x 480, side by side on one {timed['processor']}, "
+        f"{timed['threads'] or 'all'} thread(s), everything but reading the frame included.",
+        "",
+        "| detector | ms | times |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {r['ms']:.2f} | {r['times']:.2f} |"
+            for name, r in timed["detectors"].items()
+        ),
+    ]
+    return ["\n".join(lines) + "\n"]
 
 
 def _share(figure: dict[str, Optional[float]]) -> str:

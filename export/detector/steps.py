@@ -8,6 +8,7 @@ RUN is `detector` in the folder of runs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
@@ -18,14 +19,14 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from gender_edge import Classifier, faces
+from gender_edge import Classifier, choose, faces
 from gender_edge.errors import DataError
 from gender_edge.faces import Detector, Spotter, YuNet
 from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
 
 from .. import graph
-from ..build import Places, annotated, fresh, packed, replacing
+from ..build import Places, annotated, fresh, packed, replacing, ship
 from ..quantize import METHODS, quantize
 from ..recipe import Source
 from . import card, evaluate
@@ -47,6 +48,7 @@ CHOSEN_ON, REPORTED_ON = 300, 1000  # generated frames, other ones each
 CALIBRATION_FRAMES = 300
 TIMED = 8  # frames
 CHOOSING, REPORTING, CALIBRATING = 11, 12, 13  # seeds
+LEAST_FOUND, LEAST_TIMES, MOST_BYTES = 0.99, 2.0, 500_000  # of YuNet's faces, of its speed
 
 
 def build(places: Places, settings: Settings, workers: int = 1) -> Path:
@@ -135,6 +137,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
     content: dict[str, Any] = {
         "spec": asdict(own.spec),
         "bytes": model.stat().st_size,
+        "sha256": _digest(model),
         "sets": {name: evaluate.compare(own, reference, each) for name, each in frames.items()},
     }
     samples = [s for s in annotated(ALIGNED, places) if s.split == "val"]
@@ -142,18 +145,66 @@ def evaluate_step(model: Path, places: Places) -> Path:
         content["classifier"] = classifier.spec.name
         pair: dict[str, Detector] = {"spotter": own, "yunet": reference}
         content["aligned"] = evaluate.aligned(classifier, pair, samples)
+    return _keep(model, content)
+
+
+def _keep(model: Path, content: dict[str, Any]) -> Path:
     target = model.with_name("evaluation.json")
     target.write_text(json.dumps(content, indent=1) + "\n")
     card.write(model.parent)
     return target
 
 
+def _digest(model: Path) -> str:
+    return hashlib.sha256(model.read_bytes()).hexdigest()
+
+
+def evaluated(model: Path) -> dict[str, Any]:
+    """The evaluation of this very file.
+
+    Raises:
+        DataError: there is none, or it is of another file.
+    """
+    path = model.with_name("evaluation.json")
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if content.get("sha256") != _digest(model):
+        raise DataError(f"{model}: not evaluated as it is now; add --evaluate")
+    return content
+
+
+def ship_step(model: Path, models: Path) -> str:
+    """Ship an evaluated detector that is worth it; returns its name.
+
+    Raises:
+        DataError: it is not evaluated, or finds too little, or is too slow or too large.
+    """
+    content = evaluated(model)
+    wanting = [
+        f"finds {100 * own['sizes']['all']['found']['value']:.2f} % of YuNet's faces on {name}, "
+        f"wanted {100 * LEAST_FOUND:g}"
+        for name, own in content["sets"].items()
+        if own["sizes"]["all"]["found"]["value"] < LEAST_FOUND
+    ]
+    times = content.get("latency", {}).get("detectors", {}).get("yunet", {}).get("times")
+    if times is None:
+        wanting.append("was not timed; add --latency")
+    elif times < LEAST_TIMES:
+        wanting.append(f"is {times:.2f} times as fast as YuNet, wanted {LEAST_TIMES:g}")
+    if content["bytes"] > MOST_BYTES:
+        wanting.append(f"has {content['bytes']} bytes, wanted at most {MOST_BYTES}")
+    if wanting:
+        raise DataError(f"{model}: not shipped, it {'; it '.join(wanting)}")
+    return ship(model.parent, models, section="detectors")
+
+
 def latency(model: Path, places: Places, threads: Optional[int] = None) -> dict[str, Any]:
-    """Time of a frame beside YuNet and, where it is installed, CenterFace (`evaluate.latency`).
+    """Time of a frame beside YuNet and, where it is installed, CenterFace (`evaluate.latency`),
+    noted in the evaluation and on the card.
 
     Args:
         threads: of each; None for all cores.
     """
+    content = evaluated(model)
     cv2.setNumThreads(threads or cv2.getNumberOfCPUs())
     own = Spotter(model.read_bytes(), str(model), threads=threads)
     detectors: dict[str, Detector] = {"spotter": own, "yunet": _yunet(places)}
@@ -161,4 +212,11 @@ def latency(model: Path, places: Places, threads: Optional[int] = None) -> dict[
     if other is not None:
         detectors["centerface"] = other
     frames = list(evaluate.generated(_faced(places, "val"), TIMED, REPORTING))
-    return evaluate.latency(detectors, frames)
+    times = evaluate.latency(detectors, frames)
+    content["latency"] = {
+        "processor": choose.processor(),
+        "threads": threads,
+        "detectors": times,
+    }
+    _keep(model, content)
+    return times

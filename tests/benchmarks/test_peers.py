@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers, scenes
+from benchmarks import peers, processes, scenes
 from benchmarks.processes import Process, SubjectError
 from benchmarks.subjects import variant
 from gender_edge import DataError, zoo
@@ -50,6 +50,27 @@ def test_harness_peers_run() -> None:
 def test_a_folder_without_a_harness_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no run_peers\.py"):
         peers.find(tmp_path, None)
+
+
+def test_a_harness_that_fails_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run_peers.py").write_text("import no_such_package_of_theirs\n")
+    with pytest.raises(DataError, match="no_such_package_of_theirs"):
+        peers.find(tmp_path, None)
+
+
+def test_a_process_that_hangs_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Process(variant(zoo.default(), "onnxruntime", 1, 1)) as process:
+        monkeypatch.setattr(processes, "LONGEST", 0.2)
+        request = {"batch": 1, "seconds": 30, "clock": "network", "detector": None}
+        with pytest.raises(SubjectError, match=r"no answer within 0\.2 s"):
+            process.ask("time", **request)
+
+
+def test_importing_and_a_loaded_model_are_small() -> None:
+    """What the README's table shows of them: 70 MB to import, 110 MB with slim loaded and run."""
+    with Process(variant("slim_int8", "onnxruntime", None, 1)) as process:
+        assert process.opened["resident_mb"]["import"] < 70
+        assert process.ask("remember", batch=1)["peak"] < 110
 
 
 def test_a_process_that_dies_is_a_reason() -> None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import derived, figures, machine, memory, page, report
+from benchmarks import derived, figures, machine, memory, page, probe, report
 from benchmarks import run as benchmark
 from benchmarks.run import main
 from benchmarks.subjects import Variant
@@ -59,7 +59,8 @@ def test_figures_are_there_and_make_sense(result: dict[str, Any]) -> None:
             low, high = row["interval"]["p50_ms"]
             assert low <= row["p50_ms"] <= high
             memory_mb = row["resident_mb"]
-            assert 10 < memory_mb["import"] < memory_mb["load"] <= memory_mb["peak"]
+            assert 5 < memory_mb["python"] < memory_mb["import"] < memory_mb["load"]
+            assert memory_mb["load"] <= memory_mb["peak"]
             assert row["roofline"] > 0
         assert variant["cameras"]["cameras"] >= 0 and variant["cameras"]["faces"] == 2
         recorded = zoo.entry(variant["name"])
@@ -93,7 +94,9 @@ def test_page_needs_nothing_else(outputs: Path) -> None:
 
     Reader().feed(page)
     tags = [tag for tag, _ in seen]
-    assert tags.count("svg") >= 3 and page.count("<svg") == page.count("</svg>")
+    assert tags.count("svg") == 3 + 2 * len(
+        zoo.entry(zoo.default()).evaluation["sets"]
+    ) and page.count("<svg") == page.count("</svg>")
     assert page.count("<table>") == page.count("</table>") >= 2
     assert not {"script", "link", "img"} & set(tags)
     names = [attributes["id"] for _, attributes in seen if "id" in attributes]
@@ -255,6 +258,62 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
         report.update_readme(readme, result)
+
+
+def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:
+    """And more panels than fit side by side go below each other."""
+    sets = deepcopy(result["variants"][0]["evaluation"])
+    name = next(name for name, own in sets.items() if own["groups"])
+    sets[name]["groups"][0]["female_right"] = {"value": 0.1, "low": 0.05, "high": 0.2, "n": 10}
+    figure = figures.groups({f"subject {n}": sets for n in range(6)}, name)
+    assert figure.axes[0].get_xlim()[0] <= 5
+    assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == 2
+
+
+def test_reasons_stay_on_their_line() -> None:
+    row = {"name": "a", "engine": "b", "error": "no\nsuch | thing"}
+    (cells,) = report.rows({"variants": [row]})
+    assert cells[-1] == "no such | thing"
+    assert "no such \\| thing |" in report._piped([report.HEAD, cells])[-1]
+
+
+def test_unsteady_rows_are_marked(result: dict[str, Any]) -> None:
+    result = deepcopy(result)
+    for variant in result["variants"]:
+        for row in variant["batches"]:
+            row["interval"]["p50_ms"] = [row["p50_ms"]] * 2
+    assert "*" not in "".join(cells[3] for cells in report.rows(result))
+    assert "marked *" not in report.caption(result)
+    row = result["variants"][0]["batches"][0]
+    row["interval"]["p50_ms"] = [row["p50_ms"], 1.2 * row["p50_ms"]]
+    assert [cells[3].endswith("*") for cells in report.rows(result)] == [True, False, False, False]
+    assert "in 1 of 4 rows, marked *" in report.caption(result)
+
+
+def test_the_probe_of_int8_is_one_product() -> None:
+    onnx = pytest.importorskip("onnx", reason="the runtime does not install it")
+    make, types = onnx.helper, onnx.TensorProto
+    ends = [
+        make.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (
+            ("left", types.UINT8, ["M", "K"]),
+            ("right", types.INT8, ["K", "N"]),
+            ("product", types.INT32, ["M", "N"]),
+        )
+    ]
+    node = make.make_node("MatMulInteger", ["left", "right"], ["product"])
+    graph = make.make_graph([node], "g", ends[:2], ends[2:])
+    version = [make.make_opsetid("", 17)]
+    model = make.make_model(graph, opset_imports=version, ir_version=8)
+    assert model.SerializeToString() == probe.MATMUL_INTEGER
+
+
+def test_a_damaged_result_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text('{"machine": ')
+    assert main([zoo.default(), "--resume", f"--json={tmp_path / 'a.json'}"]) == 2
+    assert "is no result of a run" in capsys.readouterr().err
 
 
 def test_memory_is_the_process_own() -> None:

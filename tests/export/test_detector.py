@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ torch = pytest.importorskip(
 pytest.importorskip("skimage", reason="backgrounds are scikit-image's: pip install scikit-image")
 
 from export import graph  # noqa: E402
-from export.build import Places, ship  # noqa: E402
+from export.build import Places  # noqa: E402
 from export.data import pack  # noqa: E402
 from export.detector import card, evaluate, scenes, steps, train  # noqa: E402
 from export.detector.backgrounds import background, piece  # noqa: E402
@@ -377,6 +379,10 @@ def test_the_least_score_keeps_the_wanted_share() -> None:
     assert 0.15 < least <= 0.26 and found == pytest.approx(0.9)
 
 
+def _timed(times: float) -> dict[str, dict[str, float]]:
+    return {"spotter": {"ms": 2.0, "times": 1.0}, "yunet": {"ms": 2 * times, "times": times}}
+
+
 def test_shipped_it_is_what_detector_opens(
     model: Path, faced: Faced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,9 +400,27 @@ def test_shipped_it_is_what_detector_opens(
         "classifier": "slim_int8",
         "aligned": {"spotter": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10, "lost": 1}},
     }
-    (model.parent / "evaluation.json").write_text(json.dumps(content))
-    assert "# spotter_int8" in card.write(model.parent).read_text()
-    assert ship(model.parent, models, section="detectors") == "spotter_int8"
+    evaluation = model.parent / "evaluation.json"
+
+    def refused(reason: str, **changes: object) -> None:
+        evaluation.write_text(json.dumps({**content, **changes}))
+        with pytest.raises(DataError, match=reason):
+            steps.ship_step(model, models)
+
+    content["sets"]["scenes"]["sizes"]["all"]["found"]["value"] = 0.995
+    refused("not evaluated as it is now")
+    content["sha256"] = hashlib.sha256(model.read_bytes()).hexdigest()
+    refused("was not timed")
+    content["latency"] = {"processor": "some", "threads": 1, "detectors": _timed(2.2)}
+    refused("1.90 times as fast", latency={"detectors": _timed(1.9)})
+    refused("600000 bytes", bytes=600_000)
+    few = deepcopy(content["sets"])
+    few["scenes"]["sizes"]["all"]["found"]["value"] = 0.98
+    refused("finds 98.00 % of YuNet's faces on scenes", sets=few)
+    evaluation.write_text(json.dumps(content))
+    written = card.write(model.parent).read_text()
+    assert "# spotter_int8" in written and "| yunet | 4.40 | 2.20 |" in written
+    assert steps.ship_step(model, models) == "spotter_int8"
     assert (
         json.loads((models / zoo.REGISTRY).read_text())["models"] == json.loads(registry)["models"]
     )
