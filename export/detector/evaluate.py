@@ -53,42 +53,58 @@ def pictures(samples: Sequence[Sample]) -> Iterator[Frame]:
 def compare(own: Detector, reference: Detector, frames: Iterable[Frame]) -> dict[str, Any]:
     """What a detector finds of what the reference finds.
 
+    Where the truth is known, the reference's false alarms are no faces to be found.
+
     Returns:
         `frames`; `false_alarms` and those of the reference, a frame (without truth, whatever the
-        other does not find counts); and by size of the reference's faces `faces`, `found` (share
-        with interval) and `landmark_error` (mean distance in units of the distance between the
-        reference's eyes).
+        other does not find counts); `found_of_all`, the share that is found of all that the
+        reference says, false alarms too; and by size of the reference's faces `faces`, `found`
+        (share with interval) and `landmark_error` (mean distance in units of the distance between
+        the reference's eyes).
     """
-    rows: list[tuple[float, bool, float]] = []
+    rows: list[tuple[float, bool, float, bool]] = []
     alarms, count = np.zeros(2), 0
     for frame in tqdm(frames, "frames", disable=None):
         ours, theirs = own(frame.pixels), reference(frame.pixels)
-        rows += _matched(ours, theirs)
+        rows += _matched(ours, theirs, _real(theirs, frame))
         for number, (said, other) in enumerate(((ours, theirs), (theirs, ours))):
             known = other.boxes if frame.truth is None else frame.truth
             alarms[number] += (~(overlaps(known, said.boxes) >= TOUCHED).any(0)).sum()
         count += 1
-    sides, found, errors = np.array(rows, np.float64).reshape(-1, 3).T
-    hit = found.astype(bool)
+    sides, found, errors, real = np.array(rows, np.float64).reshape(-1, 4).T
+    hit, face = found.astype(bool), real.astype(bool)
     smallest = min(low for low, _ in SIZES.values())
-    sizes = {name: (sides >= low) & (sides < high) for name, (low, high) in SIZES.items()}
+    sizes = {name: face & (sides >= low) & (sides < high) for name, (low, high) in SIZES.items()}
     return {
         "frames": count,
         "false_alarms": float(alarms[0]) / max(1, count),
         "false_alarms_reference": float(alarms[1]) / max(1, count),
+        "found_of_all": proportion(hit[sides >= smallest]),
         "sizes": {
             name: {
                 "faces": int(members.sum()),
                 "found": proportion(hit[members]),
                 "landmark_error": _mean(errors[members & hit]),
             }
-            for name, members in {"all": sides >= smallest, **sizes}.items()
+            for name, members in {"all": face & (sides >= smallest), **sizes}.items()
         },
     }
 
 
-def _matched(ours: Faces, theirs: Faces) -> Iterator[tuple[float, bool, float]]:
-    """Side, whether it is found, and landmark error (NaN where not) of each of their faces."""
+def _real(said: Faces, frame: Frame) -> np.ndarray:
+    """Which answers are of faces, bool (N,): all where the truth is not known."""
+    if frame.truth is None:
+        return np.ones(len(said), bool)
+    real: np.ndarray = (overlaps(said.boxes, frame.truth) >= TOUCHED).any(1)
+    return real
+
+
+def _matched(
+    ours: Faces, theirs: Faces, real: np.ndarray
+) -> Iterator[tuple[float, bool, float, bool]]:
+    """Side, whether it is found, landmark error (NaN where not), and whether it is one, of each of
+    their faces.
+    """
     assert theirs.landmarks is not None
     shared = overlaps(theirs.boxes, ours.boxes)
     for i, (box, points) in enumerate(zip(theirs.boxes, theirs.landmarks)):
@@ -97,7 +113,7 @@ def _matched(ours: Faces, theirs: Faces) -> Iterator[tuple[float, bool, float]]:
         if found and ours.landmarks is not None:
             distance = np.linalg.norm(ours.landmarks[best] - points, axis=1).mean()
             error = distance / max(1e-6, np.linalg.norm(points[1] - points[0]))
-        yield float(np.sqrt(box[2] * box[3])), found, float(error)
+        yield float(np.sqrt(box[2] * box[3])), found, float(error), bool(real[i])
 
 
 def _mean(values: np.ndarray) -> Optional[float]:
@@ -118,7 +134,8 @@ def least_score(
     smallest = min(low for low, _ in SIZES.values())
     best = []
     for frame in frames:
-        ours, theirs = own(frame.pixels), reference(frame.pixels).boxes
+        ours, said = own(frame.pixels), reference(frame.pixels)
+        theirs = said.boxes[_real(said, frame)]
         theirs = theirs[np.sqrt(theirs[:, 2] * theirs[:, 3]) >= smallest]
         best += np.max((overlaps(theirs, ours.boxes) >= FOUND) * ours.scores, 1, initial=0).tolist()
     scores = np.array(best)

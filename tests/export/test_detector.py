@@ -347,9 +347,11 @@ def _said(*boxes: tuple[float, ...], shift: float = 0.0) -> Faces:
 
 
 def test_figures_count_what_is_found_and_what_is_not() -> None:
-    """Of three faces the smallest is missed, one is a little off; two false alarms, one known."""
+    """Of three faces the smallest is missed, one is a little off; two false alarms, one known. A
+    false alarm of the reference is no face that could be missed.
+    """
     truth = [(10, 10, 28, 28), (100, 10, 40, 40), (200, 100, 80, 80)]
-    reference = _said(*truth, (400, 300, 10, 10))  # too small to count
+    reference = _said(*truth, (400, 300, 10, 10), (300, 300, 99, 99))  # too small; false
     own = _said(*truth[1:], (300, 10, 50, 50), (10, 300, 50, 50), shift=2.0)
     known = np.array([*truth, (300, 10, 50, 50)], np.float32)
     frame = Frame(np.zeros((480, 640, 3), np.uint8), known)
@@ -360,7 +362,8 @@ def test_figures_count_what_is_found_and_what_is_not() -> None:
     assert sizes["all"]["found"]["value"] == pytest.approx(2 / 3)
     assert sizes["64 and more"]["landmark_error"] == pytest.approx(2 * 2**0.5 / 40, rel=1e-4)
     assert sizes["24 to 32"]["landmark_error"] is None
-    assert found["false_alarms"] == 1 and found["false_alarms_reference"] == 1
+    assert found["found_of_all"]["value"] == 0.5
+    assert found["false_alarms"] == 1 and found["false_alarms_reference"] == 2
 
 
 def test_the_least_score_keeps_the_wanted_share() -> None:
