@@ -113,6 +113,10 @@ def _add_detector_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--yunet", type=Path, required=True, help="YuNet ONNX file, the teacher")
     verb.add_argument("--steps", type=int, default=Settings.steps, help="batches to train for")
     verb.add_argument("--batch", type=int, default=Settings.batch_size, help="frames a batch")
+    verb.add_argument("--init", default="", metavar="FILE", help="weights to go on from")
+    verb.add_argument(
+        "--rate", type=float, default=Settings.learning_rate, help="highest learning rate"
+    )
     verb.add_argument("--evaluate", action="store_true", help="compare with YuNet, write the card")
     verb.add_argument("--latency", action="store_true", help="time it beside YuNet and CenterFace")
     verb.add_argument("--ship", action="store_true", help="copy what was evaluated to the models")
@@ -170,7 +174,12 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 def _detector(arguments: argparse.Namespace) -> int:
     places = Places(arguments.data, arguments.runs, arguments.models, detector=arguments.yunet)
-    settings = Settings(steps=arguments.steps, batch_size=arguments.batch)
+    settings = Settings(
+        steps=arguments.steps,
+        batch_size=arguments.batch,
+        learning_rate=arguments.rate,
+        init=arguments.init,
+    )
     model = steps.build(places, settings, arguments.workers)
     print(f"made {model}")
     if arguments.evaluate:

@@ -37,11 +37,13 @@ class Frame:
 
 
 def generated(faced: Faced, count: int, seed: int) -> Iterator[Frame]:
-    """Frames of 640 x 480 with pasted faces, the same for the same seed."""
+    """Frames of 640 x 480 with pasted faces, the same for the same seed; boxes end at the edges."""
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         drawn = scene(faced, SHAPES[0], rng, CAMERA, shrink=False)
-        yield Frame(drawn.frame, drawn.boxes)
+        low = np.maximum(drawn.boxes[:, :2], 0)
+        high = np.minimum(drawn.boxes[:, :2] + drawn.boxes[:, 2:], drawn.frame.shape[1::-1])
+        yield Frame(drawn.frame, np.concatenate([low, high - low], 1))
 
 
 def pictures(samples: Sequence[Sample]) -> Iterator[Frame]:

@@ -2,7 +2,8 @@
 
 A face's box and landmarks are the teacher's own answer on the single picture, moved with it. A
 teacher that looks at the whole frame can say more: what it takes for a face where none was pasted,
-and pasted faces that it cannot see, are left out of the lesson.
+and pasted faces that it cannot see, are left out of the lesson; where it sees a face elsewhere,
+because much of it is hidden or outside, that is believed.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ SMALL = 1.6  # 1 draws sides even by octave; more, smaller ones
 SIDES = (9.0, 200.0)  # px of the shrunk frame: root of the area of the smallest and largest box
 PORTRAITS = 0.2  # share of frames that one picture fills
 LARGEST_TURN = 20  # degrees
-OUTSIDE = 0.15  # share of a box that may lie outside the frame, in each direction
+PRESSED = 0.35  # share of faces that may be half outside the frame or half behind another
+OUTSIDE, FAR_OUTSIDE = 0.15, 0.55  # share of a box that may lie outside, in each direction
 LARGEST = 0.7  # of the frame's shorter side: no face in a crowd is larger
 OCCLUDED = 0.12  # share of faces
 TRIES = 8  # to find a place for a face
-SHARED = 0.15  # of the smaller one: what a face's box and a later picture may have in common
+SHARED, HIDDEN = 0.15, 0.6  # of the smaller one: what a box and a later picture may have in common
+UNSORTED = 0.4  # share of frames in which a large face may stand before a small one
 SAME = 0.4  # intersection over union of two answers about one face
+ALIKE = 0.7  # less of it, and the teacher's answer counts, if it is sure
+SURE = 0.5  # score of the teacher's
 MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirror
 
 
@@ -111,14 +116,19 @@ def heard(scene: Scene, teacher: Detector) -> Scene:
     Args:
         teacher: at a low threshold: whatever it finds at all is not called wrong.
     """
-    said = teacher(scene.frame).boxes
-    both = overlaps(scene.boxes, said) > SAME
-    seen, pasted = both.any(1), both.any(0)
+    said = teacher(scene.frame)
+    shared = overlaps(scene.boxes, said.boxes)
+    seen, pasted = (shared > SAME).any(1), (shared > SAME).any(0)
+    boxes, landmarks = scene.boxes.copy(), scene.landmarks.copy()
+    for number in np.flatnonzero(seen) if said.landmarks is not None else ():
+        best = shared[number].argmax()
+        if shared[number, best] < ALIKE and said.scores[best] >= SURE:
+            boxes[number], landmarks[number] = said.boxes[best], said.landmarks[best]
     return replace(
         scene,
-        boxes=scene.boxes[seen],
-        landmarks=scene.landmarks[seen],
-        ignored=np.concatenate([scene.ignored, scene.boxes[~seen], said[~pasted]]),
+        boxes=boxes[seen],
+        landmarks=landmarks[seen],
+        ignored=np.concatenate([scene.ignored, scene.boxes[~seen], said.boxes[~pasted]]),
     )
 
 
@@ -140,7 +150,7 @@ def _portrait(faced: Faced, shape: tuple[int, int], rng: np.random.Generator) ->
 
 
 def _crowd(faced: Faced, shape: tuple[int, int], factor: float, rng: np.random.Generator) -> Placed:
-    """Faces and things like faces on a background, the large ones further back."""
+    """Faces and things like faces on a background, the large ones mostly further back."""
     frame = background(shape, faced.packs, rng)
     for _ in range(int(rng.integers(0, 6))):
         image, sample = faced.draw(rng)
@@ -152,7 +162,8 @@ def _crowd(faced: Faced, shape: tuple[int, int], factor: float, rng: np.random.G
     sides = low * (high / low) ** (rng.random(int(rng.integers(0, MOST_FACES + 1))) ** SMALL)
     boxes: list[np.ndarray] = []
     landmarks: list[np.ndarray] = []
-    for side in -np.sort(-sides):
+    sides = -np.sort(-sides) if rng.random() >= UNSORTED else sides
+    for side in sides:
         image, sample = faced.draw(rng)
         matrix = _free_place(image, sample, side, shape, boxes, rng)
         if matrix is not None:
@@ -174,16 +185,18 @@ def _free_place(
     boxes: Sequence[np.ndarray],
     rng: np.random.Generator,
 ) -> Optional[np.ndarray]:
-    """A matrix from picture to frame that hides none of the boxes; None if not soon found."""
+    """A matrix from picture to frame that hides little of the boxes; None if not soon found."""
     size, room = np.array(sample.box)[2:], np.array(shape[::-1])
     scale = side / np.sqrt(size.prod())
-    near = np.minimum((0.5 - OUTSIDE) * scale * size, room / 2)  # of the face's middle to an edge
+    pressed = rng.random() < PRESSED
+    outside, shared = (FAR_OUTSIDE, HIDDEN) if pressed else (OUTSIDE, SHARED)
+    near = np.minimum((0.5 - outside) * scale * size, room / 2)  # of the face's middle to an edge
     for _ in range(TRIES):
         angle = np.radians(rng.uniform(-LARGEST_TURN, LARGEST_TURN))
         matrix = _similarity(scale, angle, rng.random() < 0.5, _centre(sample))
         matrix[:, 2] += rng.uniform(near, room - near)
         low, high = _reach(image, matrix)
-        if all(_shared(box, low, high) <= SHARED for box in boxes):
+        if all(_shared(box, low, high) <= shared for box in boxes):
             return matrix
     return None
 

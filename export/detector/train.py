@@ -49,6 +49,7 @@ class Settings:
         steps: batches in all.
         every: steps between two rows of metrics.csv.
         widths: of `SpotterNetwork`.
+        init: weights to go on from, a file of an earlier training; "" for none.
     """
 
     steps: int = 20_000
@@ -59,6 +60,7 @@ class Settings:
     every: int = 500
     seed: int = 0
     widths: tuple[tuple[int, ...], ...] = WIDTHS
+    init: str = ""
 
 
 class Batches(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
@@ -151,6 +153,8 @@ class _Training:
         self.rows: list[dict[str, float]] = []
         torch.manual_seed(settings.seed)
         network = SpotterNetwork(settings.widths)
+        if settings.init:
+            network.load_state_dict(load_file(settings.init))
         self.network: SpotterNetwork = network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(
             network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
