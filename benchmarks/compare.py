@@ -66,13 +66,15 @@ def compare(before: dict[str, Any], after: dict[str, Any], timing: float | None)
 
 def comparable(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Why times of two results cannot be compared; "" where they can."""
-    pairs = {"processor": (r["machine"]["cpu"] for r in (before, after))}
-    pairs["cores"] = (r["machine"]["cores"] for r in (before, after))
-    for key in ALIKE:
-        pairs[key] = (r["settings"].get(key) for r in (before, after))
-    found = {what: tuple(values) for what, values in pairs.items()}
-    other = [f"{what} {a}, then {b}" for what, (a, b) in found.items() if a != b]
-    return "; ".join(other)
+    told = [
+        {
+            "processor": result["machine"]["cpu"],
+            "cores": result["machine"]["cores"],
+            **{key: result["settings"].get(key) for key in ALIKE},
+        }
+        for result in (before, after)
+    ]
+    return "; ".join(f"{k} {a}, then {told[1][k]}" for k, a in told[0].items() if told[1][k] != a)
 
 
 def overtaken(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
