@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         own["truth"] = labels
         late = f"p50 {own['p50_ms']:.0f} ms, p99 {own['p99_ms']:.0f} ms"
         print(f"{own['fps']:.2f} fps, {own['dropped']} of {own['frames']} dropped, {late}")
-        print(f"  tracks {own['tracks']}, truly {labels or 'unknown'}")
+        print(f"  tracks {own['tracks']}, each round shows {labels or 'who knows'}")
     first, last = result["resident_mb"][0], result["resident_mb"][-1]
     print(f"batches: {result['batching']}")
     if result["full_batches"]:
