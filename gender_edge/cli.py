@@ -7,19 +7,16 @@ import glob
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from . import __version__, choose, doctor, engines, evaluation, zoo
 from .classifier import DEFAULT_BATCH, Classifier, Prediction
 from .errors import DataError, GenderEdgeError, ImageError
 from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
-
-if TYPE_CHECKING:
-    from . import watch
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
 
@@ -329,7 +326,7 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
     )
     tally = watch.Tally(pipeline)
     if arguments.metrics is not None:
-        _serve(tally, arguments.metrics, stack)
+        _serve(tally.stats, arguments.metrics, stack)
     recorders = [saving.Recorder(f, saving.rate(c)) for f, c in zip(files, cameras)]
     for recorder, camera in zip(recorders, cameras):
         stack.callback(recorder.close)
@@ -349,11 +346,13 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
                 crops.add(result, face)
 
 
-def _serve(tally: watch.Tally, address: tuple[str, int], stack: ExitStack) -> None:
+def _serve(
+    stats: Callable[[], list[dict[str, Any]]], address: tuple[str, int], stack: ExitStack
+) -> None:
     from .metrics import LOOPBACK, Metrics
 
     host, port = address
-    metrics = Metrics(tally.stats, port, host or LOOPBACK)
+    metrics = Metrics(stats, port, host or LOOPBACK)
     stack.callback(metrics.close)
     print(f"# metrics: {metrics.url}", file=sys.stderr)
 

@@ -17,7 +17,7 @@ from .errors import DataError
 from .pipeline import Result, TrackedFace
 
 FPS = 15.0  # of a live camera's recording
-GAP = 10.0  # s for which a recording stands still; of a longer silence nothing is seen
+GAP = 10.0  # s for which a recording stands still at most
 
 
 def targets(path: Path, sources: Sequence[str]) -> list[Path]:
@@ -45,7 +45,8 @@ class Recorder:
     """A video of one camera with boxes and labels, for people who would rather look.
 
     It plays as fast as things happened: of a live camera 15 frames a second, each the last one that
-    was there at its moment, and of a file every frame at the file's own rate.
+    was there at its moment, and of a file every frame at the file's own rate. Of a camera's silence
+    of more than ten seconds nothing is seen.
 
     Args:
         path: of the video, written anew.

@@ -49,8 +49,8 @@ def test_streams_of_a_video(
     assert settings["opencv_threads"] == cv2.getNumThreads() == before  # as `watch` has it
     assert (settings["max_batch"], settings["max_delay_ms"]) == (64, 20)
     assert settings["smoothing"]["sure"] == 3 and not settings["every_frame"]
-    assert 4 <= len(found["resident_mb"]) <= 6
-    assert [s["seconds"] // 0.5 for s in found["resident_mb"]][:3] == [0, 1, 2]
+    times = [sample["seconds"] for sample in found["resident_mb"]]
+    assert 4 <= len(times) <= 6 and times == sorted(times) and times[-1] >= 2
     assert all(10 < sample["mb"] < 10000 for sample in found["resident_mb"])
     assert found["full_batches"]["faces"] == 6 and found["full_batches"]["p99_ms"] > 0
     assert main(["--video", str(tmp_path / "none.mp4")]) == 2
