@@ -7,7 +7,7 @@ import glob
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -72,10 +72,31 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--detector", metavar="FILE", help="YuNet ONNX file (default: ours, or CenterFace)"
     )
-    verb.add_argument("--json", action="store_true", help="a JSON object a face and frame")
-    verb.add_argument("--metrics", type=int, metavar="PORT", help="Prometheus, on loopback")
     verb.add_argument(
-        "--record", type=Path, metavar="FILE.mp4", help="SAVES PICTURES of the first camera"
+        "--json",
+        action="store_true",
+        help="a JSON object a decision: when a track has become sure, or has changed its label",
+    )
+    verb.add_argument(
+        "--every-frame", action="store_true", help="a JSON object a face and frame instead"
+    )
+    verb.add_argument(
+        "--metrics",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="Prometheus, on loopback unless a host is named",
+    )
+    verb.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE.mp4",
+        help="SAVES PICTURES: a video of what is seen (of several cameras one each, FILE-N.mp4)",
+    )
+    verb.add_argument(
+        "--save-crops",
+        type=Path,
+        metavar="FOLDER",
+        help="SAVES PICTURES: a crop of each track that is decided",
     )
     _engine_options(verb)
     verb.set_defaults(run=_watch)
@@ -132,6 +153,13 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
     return int(text)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected PORT or HOST:PORT, as 9100")
+    return host.strip("[]"), int(port)
 
 
 def _box(text: str) -> list[float]:
@@ -261,48 +289,72 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from . import faces, watch  # here: what only cameras need
+    """To the end of all sources, or until Ctrl-C or SIGTERM; either way files are finished."""
+    from . import watch  # here: what only cameras need
+
+    try:
+        with watch.terminable(), ExitStack() as stack:
+            _follow(arguments, stack)
+    except KeyboardInterrupt:  # how one stops watching
+        pass
+    return 0
+
+
+def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
+    from . import faces, saving, watch
+    from .camera import Camera, shown
     from .pipeline import Pipeline
 
+    files = saving.targets(arguments.record, arguments.sources) if arguments.record else []
+    crops = saving.Crops(arguments.save_crops) if arguments.save_crops else None
     detector = faces.detector(arguments.detector)
-    with ExitStack() as stack:
-        classifier = stack.enter_context(_open(arguments))
-        print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
-        pipeline = stack.enter_context(
-            Pipeline(
-                arguments.sources,
-                classifier,
-                detector,
-                max_batch=arguments.batch,
-                keep_frames=arguments.record is not None,
-            )
+    classifier = stack.enter_context(_open(arguments))
+    print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
+    print(f"# {detector!r}", file=sys.stderr)
+    cameras = []
+    for source in arguments.sources:
+        cameras.append(Camera(source))
+        stack.callback(cameras[-1].stop)  # if another one cannot be opened
+    pipeline = stack.enter_context(
+        Pipeline(
+            cameras,
+            classifier,
+            detector,
+            max_batch=arguments.batch,
+            keep_frames=bool(files or crops),
         )
-        if arguments.metrics is not None:
-            metrics = watch.Metrics(pipeline, arguments.metrics)
-            stack.callback(metrics.close)
-            print(f"# metrics: http://127.0.0.1:{metrics.port}/metrics", file=sys.stderr)
-        recorder = watch.Recorder(arguments.record) if arguments.record else None
-        if recorder:
-            stack.callback(recorder.close)
-            print(
-                f"# saving pictures of {arguments.sources[0]} to {arguments.record}",
-                file=sys.stderr,
-            )
-        view = watch.View()
-        stack.callback(view.close)
-        try:
-            for result in pipeline:
-                if arguments.json:
-                    print(
-                        "\n".join(watch.lines(result)), end="\n" if result.faces else "", flush=True
-                    )
-                if recorder and result.camera == 0:
-                    recorder.add(result)
-                view.show(pipeline)
-        except KeyboardInterrupt:  # how one stops watching
-            pass
-        view.show(pipeline, last=True)
-    return 0
+    )
+    tally = watch.Tally(pipeline)
+    if arguments.metrics is not None:
+        _serve(tally.stats, arguments.metrics, stack)
+    recorders = [saving.Recorder(f, saving.rate(c)) for f, c in zip(files, cameras)]
+    for recorder, camera in zip(recorders, cameras):
+        stack.callback(recorder.close)
+        print(f"# SAVES PICTURES: {shown(camera.source)} to {recorder.path}", file=sys.stderr)
+    if crops:
+        print(f"# SAVES PICTURES: a crop a decided track to {crops.folder}", file=sys.stderr)
+    stack.callback(watch.View(tally).close)
+    for result in pipeline:
+        decisions = tally.add(result)
+        if arguments.json or arguments.every_frame:
+            for line in watch.lines(result, result.faces if arguments.every_frame else decisions):
+                print(line, flush=True)
+        if recorders:
+            recorders[result.camera].add(result)
+        if crops:
+            for face in decisions:
+                crops.add(result, face)
+
+
+def _serve(
+    stats: Callable[[], list[dict[str, Any]]], address: tuple[str, int], stack: ExitStack
+) -> None:
+    from .metrics import LOOPBACK, Metrics
+
+    host, port = address
+    metrics = Metrics(stats, port, host or LOOPBACK)
+    stack.callback(metrics.close)
+    print(f"# metrics: {metrics.url}", file=sys.stderr)
 
 
 def _build(arguments: argparse.Namespace) -> int:

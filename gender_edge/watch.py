@@ -1,29 +1,109 @@
-"""What `gender-edge watch` shows of a pipeline: a live table, lines of JSON, metrics, a video."""
+"""What `gender-edge watch` shows of a pipeline: a live table, lines of JSON."""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Optional
 
-import cv2
-import numpy as np
-
-from .errors import DataError
-from .pipeline import Pipeline, Result
+from .labelled import LABELS
+from .pipeline import Pipeline, Result, TrackedFace
 
 EVERY = 1.0  # s between two views of the table
-FPS = 15.0  # of a recording
-COLUMNS = ("camera", "frames", "fps", "dropped", "p50 ms", "p99 ms", "female", "male", "undecided")
+KEPT = 1000  # tracks of a camera that are remembered: many more than can be in a frame
+COLUMNS = (
+    *("camera", "frames", "fps", "dropped", "reconnects", "p50 ms", "p99 ms"),
+    *("female", "male", "undecided", "flips"),
+)
 
 
-def lines(result: Result) -> list[str]:
-    """A JSON object a face: camera, track, box, label, female, confidence, time."""
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM, which stops services, interrupts as Ctrl-C does; a second one is ignored."""
+
+    def interrupt(number: int, _: Optional[FrameType]) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@dataclass
+class _Seen:
+    """What the last result with a track said of it, and whether it was ever decided."""
+
+    label: Optional[str] = None
+    decided: bool = False
+
+
+class Tally:
+    """Tracks, label changes and decisions, counted from the results that were taken.
+
+    The pipeline's threads are further on and change their tracks at any time; these counts are
+    whole whenever another thread asks for them, and label changes never become fewer.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._lock = threading.Lock()
+        cameras = range(len(pipeline.stats()))
+        self._seen: list[OrderedDict[int, _Seen]] = [OrderedDict() for _ in cameras]
+        self._tracks: list[Counter[str]] = [Counter() for _ in cameras]
+        self._flips = [0 for _ in cameras]
+
+    def add(self, result: Result) -> list[TrackedFace]:
+        """Count a result.
+
+        Returns:
+            The faces that a decision was made of: their track has become sure of a label, or has
+            been and changes it.
+        """
+        with self._lock:
+            return [face for face in result.faces if self._count(result.camera, face)]
+
+    def _count(self, camera: int, face: TrackedFace) -> bool:
+        tracks, seen = self._tracks[camera], self._seen[camera]
+        track = seen.get(face.track)
+        if track is None:
+            track = seen[face.track] = _Seen()
+            if len(seen) > KEPT:
+                seen.popitem(last=False)
+        else:
+            tracks[track.label or "undecided"] -= 1
+        seen.move_to_end(face.track)
+        tracks[face.label or "undecided"] += 1
+        changed = track.label != face.label
+        self._flips[camera] += changed and track.label is not None
+        made = changed if track.decided else face.decided and face.label is not None
+        track.label, track.decided = face.label, track.decided or made
+        return made
+
+    def stats(self) -> list[dict[str, Any]]:
+        """`Pipeline.stats`, with tracks and label changes as counted here."""
+        stats = self._pipeline.stats()
+        with self._lock:
+            for own, tracks, flips in zip(stats, self._tracks, self._flips):
+                own["tracks"] = {word: tracks[word] for word in (*LABELS, "undecided")}
+                own["flips"] = flips
+        return stats
+
+
+def lines(result: Result, faces: Iterable[TrackedFace]) -> list[str]:
+    """A JSON object for each of the faces."""
     return [
         json.dumps(
             {
@@ -36,9 +116,10 @@ def lines(result: Result) -> list[str]:
                 "label": face.label,
                 "female": round(face.female, 4),
                 "confidence": round(face.confidence, 4),
+                "decided": face.decided,
             }
         )
-        for face in result.faces
+        for face in faces
     ]
 
 
@@ -50,40 +131,47 @@ def table(stats: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             str(s["frames"]),
             f"{s['fps']:.1f}",
             str(s["dropped"]),
+            str(s["reconnects"]),
             *("-" if s[key] is None else f"{s[key]:.0f}" for key in ("p50_ms", "p99_ms")),
-            *(str(s["tracks"][word]) for word in ("female", "male", "undecided")),
+            *(str(s["tracks"][word]) for word in (*LABELS, "undecided")),
+            str(s["flips"]),
         )
         for s in stats
     ]
 
 
 class View:
-    """The table on a terminal, rewritten in place where rich is installed, else a line a camera."""
+    """The table on a terminal, every second whether cameras have frames or not: rewritten in place
+    where rich is installed, else a line a camera. Where stderr is no terminal, once at the end.
+    """
 
-    def __init__(self) -> None:
-        self._live: Any = None
-        self._next = 0.0
-        try:
-            from rich.live import Live
-        except ImportError:
-            return
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._live = _live() if sys.stderr.isatty() else None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, name="table", daemon=True)
         if sys.stderr.isatty():
-            from rich.console import Console
+            self._thread.start()
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False)
-            self._live.start()
+    def close(self) -> None:
+        """Leave the last view standing."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._show()
+        if self._live is not None:
+            self._live.stop()
 
-    def show(self, pipeline: Pipeline, last: bool = False) -> None:
-        """Bring it up to date, at most once a second."""
-        if time.monotonic() < self._next and not last:
-            return
-        self._next = time.monotonic() + EVERY
-        rows = table(pipeline.stats())
+    def _refresh(self) -> None:
+        while not self._closing.wait(EVERY):
+            self._show()
+
+    def _show(self) -> None:
+        rows = table(self._tally.stats())
         if self._live is None:
-            if last or sys.stderr.isatty():
-                for row in rows:
-                    pairs = (f"{name} {cell}" for name, cell in zip(COLUMNS[1:], row[1:]))
-                    print(f"{row[0]}: {', '.join(pairs)}", file=sys.stderr)
+            for row in rows:
+                pairs = (f"{name} {cell}" for name, cell in zip(COLUMNS[1:], row[1:]))
+                print(f"{row[0]}: {', '.join(pairs)}", file=sys.stderr)
             return
         from rich.table import Table
 
@@ -92,117 +180,20 @@ class View:
             drawn.add_row(*row)
         self._live.update(drawn, refresh=True)
 
-    def close(self) -> None:
-        """Leave the last view standing."""
-        if self._live is not None:
-            self._live.stop()
 
-
-class Metrics:
-    """Counts and rates for Prometheus, on loopback unless told otherwise.
-
-    Raises:
-        DataError: the port is taken.
-    """
-
-    def __init__(self, pipeline: Pipeline, port: int, host: str = "127.0.0.1") -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = prometheus(pipeline.stats()).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """No line a scrape."""
-
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except (OSError, OverflowError) as error:
-            raise DataError(f"--metrics {port}: {error}; take another port") from error
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def prometheus(stats: Sequence[Mapping[str, Any]]) -> str:
-    """The stats of a pipeline in Prometheus' text format."""
-    counters = ("frames", "dropped", "reconnects", "faces", "answers", "flips")
-    parts = []
-    for key in counters:
-        parts.append(f"# TYPE gender_edge_{key}_total counter")
-        parts += [f"gender_edge_{key}_total{_labels(s)} {s[key]}" for s in stats]
-    parts.append("# TYPE gender_edge_tracks_total gauge")
-    parts += [
-        f"gender_edge_tracks_total{_labels(s, label=word)} {count}"
-        for s in stats
-        for word, count in s["tracks"].items()
-    ]
-    parts.append("# TYPE gender_edge_fps gauge")
-    parts += [f"gender_edge_fps{_labels(s)} {s['fps']:.3f}" for s in stats]
-    parts.append("# TYPE gender_edge_latency_seconds gauge")
-    for key, quantile in (("p50_ms", "0.5"), ("p99_ms", "0.99")):
-        parts += [
-            f"gender_edge_latency_seconds{_labels(s, quantile=quantile)} {s[key] / 1e3:.6f}"
-            for s in stats
-            if s[key] is not None
-        ]
-    return "\n".join(parts) + "\n"
-
-
-def _labels(stats: Mapping[str, Any], **more: str) -> str:
-    source = str(stats["source"]).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    pairs = {"camera": stats["camera"], "source": source, **more}
-    return "{" + ",".join(f'{k}="{v}"' for k, v in pairs.items()) + "}"
-
-
-class Recorder:
-    """A video of one camera with boxes and labels, 15 frames a second, for people who would rather
-    look.
-
-    Raises:
-        DataError: OpenCV cannot write it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer: Optional[cv2.VideoWriter] = None
-        self._size: Sequence[int] = ()
-
-    def add(self, result: Result) -> None:
-        """One more frame."""
-        assert result.image is not None
-        if self._writer is None:
-            self._size = result.image.shape[1::-1]
-            self._writer = cv2.VideoWriter(
-                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, self._size
-            )
-            if not self._writer.isOpened():
-                raise DataError(
-                    f"{self.path}: OpenCV cannot write it; name a file that ends in .mp4"
-                )
-        self._writer.write(cv2.resize(drawn(result), self._size))  # a source may change its size
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
-
-
-def drawn(result: Result) -> np.ndarray:
-    """A copy of the frame with a box and a line of text a face."""
-    assert result.image is not None
-    image = result.image.copy()
-    for face in result.faces:
-        x, y, width, height = (round(v) for v in face.box)
-        color = (160, 160, 160) if face.label is None else (60, 180, 75)
-        cv2.rectangle(image, (x, y), (x + width, y + height), color, 2)
-        text = f"{face.track} {face.label or '?'} {100 * face.confidence:.0f} %"
-        cv2.putText(image, text, (x, max(12, y - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
-    return image
+def _live() -> Any:
+    """A place on the terminal that is written over and over; None without rich."""
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError:
+        return None
+    # A source may hold what rich takes for markup. And what goes to stdout shall get there, unless
+    # that is this very terminal, where rich keeps it above the table.
+    live = Live(
+        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+        auto_refresh=False,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    live.start()
+    return live

@@ -1,0 +1,156 @@
+"""Pictures that `gender-edge watch` saves if it is told to: a video of each camera, a crop of each
+decided track.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+
+from .camera import Camera
+from .errors import DataError
+from .pipeline import Result, TrackedFace
+
+FPS = 15.0  # of a live camera's recording
+GAP = 10.0  # s for which a recording stands still at most
+
+
+def targets(path: Path, sources: Sequence[str]) -> list[Path]:
+    """Where the recording of each source goes: `path`, or of several NAME-0.mp4, NAME-1.mp4, ...
+
+    Raises:
+        DataError: one of them is there already, or is a source.
+    """
+    several = len(sources) > 1
+    files = [
+        path.with_name(f"{path.stem}-{number}{path.suffix}") if several else path
+        for number in range(len(sources))
+    ]
+    for file in files:
+        if file.resolve() in [Path(source).resolve() for source in sources]:
+            raise DataError(
+                f"{file}: is a source, and recording would destroy it; choose another name"
+            )
+        if file.exists():
+            raise DataError(f"{file}: is there already; choose another name, or remove it")
+    return files
+
+
+class Recorder:
+    """A video of one camera with boxes and labels, for people who would rather look.
+
+    It plays as fast as things happened: of a live camera 15 frames a second, each the last one that
+    was there at its moment, and of a file every frame at the file's own rate. Of a camera's silence
+    of more than ten seconds nothing is seen.
+
+    Args:
+        path: of the video, written anew.
+        rate: frames a second of a file; None for a live camera.
+
+    Raises:
+        DataError: OpenCV cannot write it (when the first frame comes).
+    """
+
+    def __init__(self, path: Path, rate: Optional[float] = None) -> None:
+        self.path = path
+        self._live, self._rate = rate is None, rate or FPS
+        self._writer: Optional[cv2.VideoWriter] = None
+        self._size: Sequence[int] = ()
+        self._image: Optional[np.ndarray] = None  # shown until the next one
+        self._time = self._due = 0.0  # of that one: s since the epoch, frames since the beginning
+        self._written = 0
+
+    def add(self, result: Result) -> None:
+        """One more frame."""
+        image = drawn(result)
+        if self._writer is None:
+            self._begin(image)
+        else:
+            self._due += self._frames_until(result.time)
+            self._write(round(self._due))
+        self._image, self._time = cv2.resize(image, self._size), result.time
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._write(self._written + 1)
+            self._writer.release()
+
+    def _begin(self, image: np.ndarray) -> None:
+        self._size = image.shape[1::-1]  # a source may change its own
+        writer = cv2.VideoWriter(
+            str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, self._size
+        )
+        if not writer.isOpened():
+            raise DataError(f"{self.path}: OpenCV cannot write it; name a file that ends in .mp4")
+        self._writer = writer
+
+    def _frames_until(self, moment: float) -> float:
+        """From the last result to one of this time; 1 if the clock was set, or much is missing."""
+        seconds = moment - self._time
+        return seconds * self._rate if self._live and 0 <= seconds <= GAP else 1.0
+
+    def _write(self, end: int) -> None:
+        assert self._writer is not None
+        while self._written < end:
+            self._writer.write(self._image)
+            self._written += 1
+
+
+def rate(camera: Camera) -> Optional[float]:
+    """Frames a second of a file; None of a live camera, whose frames come when they come."""
+    if camera.live:
+        return None
+    capture = cv2.VideoCapture(str(camera.source))
+    found = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return found or FPS
+
+
+def drawn(result: Result) -> np.ndarray:
+    """A copy of the frame with a box and a line of text a face."""
+    assert result.image is not None
+    image = result.image.copy()
+    for face in result.faces:
+        x, y, width, height = (round(v) for v in face.box)
+        color = (160, 160, 160) if face.label is None else (60, 180, 75)
+        cv2.rectangle(image, (x, y), (x + width, y + height), color, 2)
+        text = f"{face.track} {face.label or '?'} {100 * face.confidence:.0f} %"
+        cv2.putText(image, text, (x, max(12, y - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
+    return image
+
+
+class Crops:
+    """A folder of PNG files, TIME-cameraN-trackN.png: one a decided track, of its latest decision.
+    TIME is when watching began, so that nothing of an earlier time is overwritten.
+
+    Raises:
+        DataError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: {error}; name another folder for crops") from error
+
+    def add(self, result: Result, face: TrackedFace) -> None:
+        """The face's box, as far as it lies in the frame."""
+        assert result.image is not None
+        x, y, width, height = face.box
+        left, top = max(0, int(x)), max(0, int(y))
+        crop = result.image[top : max(top, round(y + height)), left : max(left, round(x + width))]
+        if not crop.size:
+            return
+        name = f"{self._began}-camera{result.camera}-track{face.track}.png"
+        try:
+            (self.folder / name).write_bytes(cv2.imencode(".png", crop)[1].tobytes())
+        except OSError as error:
+            raise DataError(f"{self.folder / name}: {error}; name another folder") from error
