@@ -24,6 +24,20 @@ OPENING = 5.0  # s that a live source may take until it is open
 STALE_AFTER = 3.0  # s without a frame before the source counts as lost
 CLOSING = 0.5  # s that closing waits for OpenCV to return
 
+_ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
+_VIDEO = re.compile(
+    r"(https?|file)://[^?#]+\.(avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)([?#]|$)", re.IGNORECASE
+)
+# All up to the last @: a password that nobody quoted may hold any sign.
+_CREDENTIALS = re.compile(
+    r"([a-z][\w+.-]*://)(?=[^/@\s]*[:@])(?:(?!\s!\s).)*@", re.IGNORECASE | re.DOTALL
+)
+_SECRET = re.compile(
+    r"""([\w.-]*(?:user|usr|login|account|pass|pwd|pw|secret|token|auth|key|signature)[\w.-]*\s*=\s*)
+    ("(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:(?!&|\s!\s|\s[\w-]+=).)+)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -35,8 +49,7 @@ class Frame:
         time: when it was read, seconds since the epoch.
         arrived: the same moment on the monotonic clock.
         moment: when it was taken, in seconds: `arrived`, or its place in a file.
-        opening: another number after the source was opened anew, which who was there may not have
-            outlasted.
+        opening: another number whenever the source was opened anew: who was there may have gone.
     """
 
     image: np.ndarray
@@ -95,7 +108,7 @@ class Camera:
         self._changed = threading.Condition()
         self._newest: Optional[Frame] = None
         self._ended, self._given_up = False, math.inf
-        # Opening a live source may take seconds.
+        # A live source is opened in the thread: that may take seconds.
         capture = _open(self.source, None) if file else None
         if capture is None and file:
             raise DataError(f"{shown(text)}: OpenCV cannot read it as a video")
@@ -222,28 +235,11 @@ class Camera:
             return self._changed.wait_for(lambda: self._ended, seconds)
 
 
-# All up to the last @, since a password that nobody quoted may hold any sign.
-_CREDENTIALS = re.compile(
-    r"([a-z][\w+.-]*://)(?=[^/@\s]*[:@])(?:(?!\s!\s).)*@", re.IGNORECASE | re.DOTALL
-)
-_SECRET = re.compile(
-    r"""([\w.-]*(?:user|usr|login|account|pass|pwd|pw|secret|token|auth|key|signature)[\w.-]*\s*=\s*)
-    ("(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:(?!&|\s!\s|\s[\w-]+=).)+)""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
-
-
 def shown(source: Union[int, str]) -> str:
     """A source as it may be shown: without user and password, be they an address's, in its query,
     or a pipeline's properties. In doubt too much goes: `rtsp://host:554/a@b` becomes `rtsp://b`.
     """
     return _SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1", str(source)))
-
-
-_ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
-_VIDEO = re.compile(
-    r"(https?|file)://[^?#]+\.(avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)([?#]|$)", re.IGNORECASE
-)
 
 
 def _is_address(source: str) -> bool:
@@ -302,7 +298,7 @@ def _exists(path: str) -> bool:
 
 
 def _open(source: Union[int, str], patience: Optional[float]) -> Optional[cv2.VideoCapture]:
-    """An opened capture, or None. A file has no patience, and OpenCV's own half a minute."""
+    """An opened capture, or None. Without patience, as for a file, OpenCV waits half a minute."""
     limits = []
     if patience is not None:
         limits += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPENING)]

@@ -22,7 +22,7 @@ from tests.camera.conftest import RtspServer, drawn_number, frames, wait_for
 def _all(camera: Camera, pause: float = 0.0) -> list[Frame]:
     """What is left of a source, by a reader that takes its time."""
     taken = []
-    while (frame := camera.read(10)) is not None:
+    while len(taken) < 100 and (frame := camera.read(10)) is not None:
         taken.append(frame)
         time.sleep(pause)
     return taken
@@ -208,9 +208,7 @@ def test_a_camera_that_was_silent_is_back(
         assert wait_for(lambda: any("lost" in r.getMessage() for r in caplog.records), 10)
         assert time.monotonic() - started < 4
         rtsp.thaw()
-        started = time.monotonic()
-        assert camera.read(15) is not None and camera.reconnects == 1
-        assert time.monotonic() - started < 5
+        assert wait_for(lambda: camera.reconnects == 1, 5)
 
 
 def test_attempts_are_spaced_out() -> None:

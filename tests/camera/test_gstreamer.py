@@ -62,9 +62,7 @@ def test_a_pipeline_ends_where_it_says_so(live: str) -> None:
     """After so many frames, which is no loss; it may then begin anew."""
     source = f"videotestsrc num-buffers=5 is-live={live} ! {RATE} ! videoconvert ! appsink"
     with Camera(source) as own:
-        numbers = []
-        while (frame := own.read(10)) is not None:
-            numbers.append(frame.number)
+        numbers = [frame.number for _ in range(10) if (frame := own.read(10)) is not None]
         assert own.live and own.ended and own.reconnects == 0
     assert numbers == sorted(set(numbers)) and len(numbers) + own.dropped == 5
     with Camera(source, live=False, loop=True) as own:

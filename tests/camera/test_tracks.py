@@ -90,7 +90,7 @@ def test_thresholds_of_never_and_always() -> None:
     for _ in range(20):
         track.answer(0.0)
     assert track.label is None
-    for _ in range(20):
+    for _ in range(40):
         track.answer(0.9)
     assert track.label == "female"
     for _ in range(20):
