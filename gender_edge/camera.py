@@ -49,7 +49,7 @@ class Frame:
         time: when it was read, seconds since the epoch.
         arrived: the same moment on the monotonic clock.
         moment: when it was taken, in seconds: `arrived`, or its place in a file.
-        opening: another number whenever the source was opened anew: who was there may have gone.
+        reconnects: of the camera until then: whoever was seen before one may have gone.
     """
 
     image: np.ndarray
@@ -57,7 +57,7 @@ class Frame:
     time: float
     arrived: float
     moment: float
-    opening: int
+    reconnects: int
 
 
 class Camera:
@@ -175,8 +175,7 @@ class Camera:
 
     def _follow(self, capture: Optional[cv2.VideoCapture]) -> None:
         """Read, and open again, to the end of the source or until closed."""
-        number = opening = 0
-        pause, due, lost = 0.0, time.monotonic(), False
+        number, pause, due, lost = 0, 0.0, time.monotonic(), False
         while not self._stopped():
             if capture is None:
                 if self._wait(pause):
@@ -195,20 +194,20 @@ class Camera:
                     return
                 if not over:
                     logger.warning("%s: lost; trying again", shown(self.source))
-                lost, opening = number > 0 and not over, opening + 1
+                lost = number > 0 and not over
                 continue
             self.reconnects, lost = self.reconnects + lost, False
             fps = (capture.get(cv2.CAP_PROP_FPS) or 25.0) if self._finite else None
             pause = FIRST_PAUSE if fps is None else 0.0
             if fps is not None and self.live:
                 due = self._play(due, fps)
-            self._offer(image, number, opening, fps)
+            self._offer(image, number, fps)
             del image  # it may take long until the next one
             number += 1
         if capture is not None:
             capture.release()
 
-    def _offer(self, image: np.ndarray, number: int, opening: int, fps: Optional[float]) -> None:
+    def _offer(self, image: np.ndarray, number: int, fps: Optional[float]) -> None:
         with self._changed:
             if not self.live:
                 self._changed.wait_for(lambda: self._newest is None or self._ended)
@@ -217,7 +216,7 @@ class Camera:
             if not self._ended:
                 now = time.monotonic()
                 moment = number / fps if fps else now
-                self._newest = Frame(image, number, time.time(), now, moment, opening)
+                self._newest = Frame(image, number, time.time(), now, moment, self.reconnects)
             self._changed.notify_all()
 
     def _play(self, due: float, fps: float) -> float:

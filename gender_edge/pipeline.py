@@ -330,15 +330,15 @@ class _Lane:
         self.number, self.camera, self.tracker = number, camera, tracker
         self.thread: Optional[threading.Thread] = None
         self.frames = self.faces = self.answers = 0
-        self._opening = 0
+        self._reconnects = 0
         self._latencies = Delays()
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
 
     def follow(self, frame: Frame, faces: Faces) -> list[Track]:
         """A track a face; none outlasts the camera's connection."""
-        if frame.opening != self._opening:
+        if frame.reconnects != self._reconnects:
             self.tracker.cut()
-            self._opening = frame.opening
+            self._reconnects = frame.reconnects
         return self.tracker.update(faces, frame.moment)
 
     def note(self, frame: Frame, latency: float, faces: int, answers: int) -> None:
