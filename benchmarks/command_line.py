@@ -41,7 +41,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="network",
         help="; ".join(f"{name}: {text}" for name, text in scenarios.CLOCKS.items()),
     )
-    what.add_argument("--detector", help="YuNet ONNX file, for --clock detect")
+    what.add_argument(
+        "--detector", help="for --clock detect: a YuNet ONNX file (default: ours, or CenterFace)"
+    )
     what.add_argument(
         "--cameras", type=_stream, metavar="FPSxFACES", help="also MLPerf's multi stream"
     )
@@ -70,8 +72,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--record", action="store_true", help="keep latencies for `gender-edge models --budget-ms`"
     )
     arguments = parser.parse_args(argv)
-    if arguments.clock == "detect" and not arguments.detector:
-        parser.error("--clock detect needs --detector FILE, a YuNet ONNX file")
     if arguments.resume and not arguments.json:
         parser.error("--resume needs --json FILE, what was interrupted")
     quick = arguments.quick

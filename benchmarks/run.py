@@ -214,6 +214,7 @@ def _round(
             seconds=arguments.seconds / arguments.rounds,
             clock=arguments.clock,
             detector=arguments.detector,
+            threads=arguments.threads,
         )
         done.append(timed)
 

@@ -12,6 +12,8 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 
+from gender_edge import faces as detectors
+
 from . import energy, scenes
 from .subjects import Subject
 
@@ -19,7 +21,7 @@ CLOCKS = {
     "network": "input in memory to answers",
     "crop": "a frame with boxes and landmarks to answers: cropping, resizing, network",
     "decode": "a JPEG file in memory, with boxes and landmarks, to answers",
-    "detect": "a JPEG file in memory to answers, YuNet included",
+    "detect": "a JPEG file in memory to answers, finding faces included",
 }
 WARMUP_RUNS = 3
 FEWEST_RUNS = 5
@@ -28,8 +30,15 @@ LASTING = 20  # deadlines that a trial of cameras lasts at least
 MOST_AT_ONCE = 64  # faces
 
 
-def work(subject: Subject, clock: str, batch: int, detector: str | None) -> Callable[[], Any]:
-    """A call that does once what the clock includes, on a batch of so many faces."""
+def work(
+    subject: Subject, clock: str, batch: int, detector: str | None, threads: int | None = None
+) -> Callable[[], Any]:
+    """A call that does once what the clock includes, on a batch of so many faces.
+
+    Args:
+        detector: as `gender_edge.faces.detector` takes it, for the clock of that name.
+        threads: of the detector.
+    """
     if clock == "network":
         ready = subject.blank(batch)
         return lambda: subject.run(ready)
@@ -38,16 +47,12 @@ def work(subject: Subject, clock: str, batch: int, detector: str | None) -> Call
     if clock == "crop":
         return lambda: subject.run(subject.prepare(faces))
     file = np.frombuffer(scenes.jpeg(image), np.uint8)
-    found = None
-    if clock == "detect":
-        if detector is None:
-            raise ValueError("--clock detect: name a YuNet ONNX file with --detector")
-        found = cv2.FaceDetectorYN.create(detector, "", (scenes.WIDTH, scenes.HEIGHT))
+    find = detectors.detector(detector, threads=threads) if clock == "detect" else None
 
     def whole() -> Any:
         decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))
-        if found is not None:
-            found.detect(decoded)  # the drawn frame has no faces: what it finds is not used
+        if find is not None:
+            find(decoded)  # the drawn frame has no faces: what it finds is not used
         return subject.run(subject.prepare([replace(face, image=decoded) for face in faces]))
 
     return whole

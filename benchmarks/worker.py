@@ -89,11 +89,17 @@ def _remember(subject: Any, batch: int) -> dict[str, Any]:
 
 
 def _time(
-    subject: Any, batch: int, seconds: float, clock: str, detector: str | None
+    subject: Any,
+    batch: int,
+    seconds: float,
+    clock: str,
+    detector: str | None,
+    threads: int | None = None,
 ) -> dict[str, float | None]:
     from benchmarks import scenarios
 
-    return scenarios.timed(scenarios.work(subject, clock, batch, detector), batch, seconds)
+    call = scenarios.work(subject, clock, batch, detector, threads)
+    return scenarios.timed(call, batch, seconds)
 
 
 def _cameras(subject: Any, **request: Any) -> dict[str, Any]:

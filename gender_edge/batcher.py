@@ -12,9 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from .classifier import Classifier
+from .delays import Delays
 from .errors import BackendError
-
-REMEMBERED = 4096
 
 _Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
 
@@ -32,7 +31,7 @@ class Batcher:
 
     Attributes:
         batches, faces: how much was run so far.
-        waits: seconds from question to answer, of the last thousands.
+        waits: from question to answer, of all questions.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Batcher:
             raise ValueError(f"max_batch={max_batch}, max_delay={max_delay}: expected from 1 and 0")
         self.classifier, self.max_batch, self.max_delay = classifier, max_batch, max_delay
         self.batches = self.faces = 0
-        self.waits: deque[float] = deque(maxlen=REMEMBERED)
+        self.waits = Delays()
         self._waiting: deque[_Question] = deque()
         self._callers = 0
         self._closed = False
@@ -88,20 +87,29 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._gather():
-            try:
-                crops = np.concatenate([own for own, _, _ in batch])
-                answers = self.classifier.probabilities(crops)[:, self._female()]
-            except Exception as error:  # whoever asked gets it, and the thread lives on
-                for _, future, _ in batch:
-                    future.set_exception(error)
-                continue
-            self.batches, self.faces = self.batches + 1, self.faces + len(crops)
-            start = 0
-            for own, future, asked in batch:
-                self.waits.append(time.monotonic() - asked)
-                future.set_result(answers[start : start + len(own)])
-                start += len(own)
+        while self._answer():  # a call a batch: no local name keeps its crops until the next one
+            pass
+
+    def _answer(self) -> bool:
+        """Run the next batch; False once closed."""
+        batch = self._gather()
+        try:
+            if batch:
+                self._classify(batch)
+        except Exception as error:  # whoever asked gets it, and the thread lives on
+            for _, future, _ in batch:
+                future.set_exception(error)
+        return bool(batch)
+
+    def _classify(self, batch: Sequence[_Question]) -> None:
+        crops = np.concatenate([own for own, _, _ in batch])
+        answers = self.classifier.probabilities(crops)[:, self._female()]
+        self.batches, self.faces = self.batches + 1, self.faces + len(crops)
+        start = 0
+        for own, future, asked in batch:
+            self.waits.add(time.monotonic() - asked)
+            future.set_result(answers[start : start + len(own)])
+            start += len(own)
 
     def _female(self) -> int:
         return self.classifier.spec.labels.index("female")

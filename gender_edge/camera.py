@@ -19,9 +19,24 @@ from .errors import DataError
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0  # s between attempts to reconnect, doubling
-STALE_AFTER = 5.0  # s without a frame before the source counts as lost
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0  # s between attempts to reconnect, doubling
+OPENING = 5.0  # s that a live source may take until it is open
+STALE_AFTER = 3.0  # s without a frame before the source counts as lost
 CLOSING = 0.5  # s that closing waits for OpenCV to return
+
+_ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
+_VIDEO = re.compile(
+    r"(https?|file)://[^?#]+\.(avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)([?#]|$)", re.IGNORECASE
+)
+# All up to the last @: a password that nobody quoted may hold any sign.
+_CREDENTIALS = re.compile(
+    r"([a-z][\w+.-]*://)(?=[^/@\s]*[:@])(?:(?!\s!\s).)*@", re.IGNORECASE | re.DOTALL
+)
+_SECRET = re.compile(
+    r"""([\w.-]*(?:user|usr|login|account|pass|pwd|pw|secret|token|auth|key|signature)[\w.-]*\s*=\s*)
+    ("(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:(?!&|\s!\s|\s[\w-]+=).)+)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +48,16 @@ class Frame:
         number: of the frames that the camera has delivered, from 0, dropped ones included.
         time: when it was read, seconds since the epoch.
         arrived: the same moment on the monotonic clock.
+        moment: when it was taken, in seconds: `arrived`, or its place in a file.
+        reconnects: of the camera until then: whoever was seen before one may have gone.
     """
 
     image: np.ndarray
     number: int
     time: float
     arrived: float
+    moment: float
+    reconnects: int
 
 
 class Camera:
@@ -46,19 +65,23 @@ class Camera:
 
     A live source never waits for its reader: frames that nobody took in time are dropped and
     counted. If it fails it is opened again, with a pause that doubles from a quarter of a second to
-    two. A file is read frame by frame as they are asked for, and ends.
+    one. A file is read frame by frame as they are asked for, and ends; so does a pipeline that
+    reads one.
 
     Args:
-        source: device number, file, address, or GStreamer pipeline (with an `!` in it, and an
-            `appsink` at its end); see `gender_edge.gstreamer`.
+        source: device number, file (also pictures by a pattern such as `img%03d.png`, and an
+            address over HTTP that ends like a video's), address, or GStreamer pipeline (with an
+            `!` in it, and an `appsink` at its end); see `gender_edge.gstreamer`.
         live: drop what is not taken in time; None: everything but a file is live. A live file is
             played at its own speed, as if it were a camera.
-        loop: a file begins anew at its end.
+        loop: what has an end begins anew there.
+        stale_after: seconds without a frame after which a live source counts as lost; None for
+            three. Slower cameras want more.
 
     Attributes:
         source: as given.
         dropped: frames that nobody took.
-        reconnects: how often a source that was lost was there again.
+        reconnects: how often a source that was lost gave frames again.
 
     Raises:
         DataError: a file that is not there or no video, or no pipeline that can run here. (A live
@@ -66,7 +89,12 @@ class Camera:
     """
 
     def __init__(
-        self, source: Union[int, str], *, live: Optional[bool] = None, loop: bool = False
+        self,
+        source: Union[int, str],
+        *,
+        live: Optional[bool] = None,
+        loop: bool = False,
+        stale_after: Optional[float] = None,
     ) -> None:
         text = str(source)
         self.source: Union[int, str] = int(text) if text.isdigit() else text
@@ -76,15 +104,16 @@ class Camera:
         self.live = not file if live is None else live
         self.dropped, self.reconnects = 0, 0
         self._finite, self._loop = file, loop
+        self._patience = None if file else stale_after or STALE_AFTER
         self._changed = threading.Condition()
         self._newest: Optional[Frame] = None
         self._ended, self._given_up = False, math.inf
-        capture = _open(self.source) if file else None  # opening a live source may take seconds
+        # A live source is opened in the thread: that may take seconds.
+        capture = _open(self.source, None) if file else None
         if capture is None and file:
-            raise DataError(f"{source}: OpenCV cannot read it as a video")
-        self._thread = threading.Thread(
-            target=self._run, args=(capture,), name=f"camera {source}", daemon=True
-        )
+            raise DataError(f"{shown(text)}: OpenCV cannot read it as a video")
+        name = f"camera {shown(text)}"
+        self._thread = threading.Thread(target=self._run, args=(capture,), name=name, daemon=True)
         self._thread.start()
 
     def read(self, timeout: Optional[float] = None) -> Optional[Frame]:
@@ -146,47 +175,54 @@ class Camera:
 
     def _follow(self, capture: Optional[cv2.VideoCapture]) -> None:
         """Read, and open again, to the end of the source or until closed."""
-        number, pause, due, opened = 0, 0.0, time.monotonic(), capture is not None
+        number, pause, due, lost = 0, 0.0, time.monotonic(), False
         while not self._stopped():
             if capture is None:
-                if (self._finite and not self._loop) or self._wait(pause):
+                if self._wait(pause):
                     return
-                capture = _open(self.source)
+                capture = _open(self.source, self._patience)
                 if capture is None and pause == 0:
                     logger.warning("%s: cannot be opened; trying again", shown(self.source))
-                self.reconnects += capture is not None and opened and not self._finite
-                opened = opened or capture is not None
                 pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
                 continue
             image = _next(capture)
             if image is None:
+                over = self._finite or _at_end(capture)
                 capture.release()
                 capture = None
-                if not self._finite:
+                if over and not self._loop:
+                    return
+                if not over:
                     logger.warning("%s: lost; trying again", shown(self.source))
+                lost = number > 0 and not over
                 continue
-            pause = 0.0 if self._finite else FIRST_PAUSE
-            if self._finite and self.live:
-                due = self._play(due, capture.get(cv2.CAP_PROP_FPS))
-            self._offer(image, number)
+            self.reconnects, lost = self.reconnects + lost, False
+            fps = (capture.get(cv2.CAP_PROP_FPS) or 25.0) if self._finite else None
+            pause = FIRST_PAUSE if fps is None else 0.0
+            if fps is not None and self.live:
+                due = self._play(due, fps)
+            self._offer(image, number, fps)
+            del image  # it may take long until the next one
             number += 1
         if capture is not None:
             capture.release()
 
-    def _offer(self, image: np.ndarray, number: int) -> None:
+    def _offer(self, image: np.ndarray, number: int, fps: Optional[float]) -> None:
         with self._changed:
             if not self.live:
                 self._changed.wait_for(lambda: self._newest is None or self._ended)
             elif self._newest is not None:
                 self.dropped += 1
             if not self._ended:
-                self._newest = Frame(image, number, time.time(), time.monotonic())
+                now = time.monotonic()
+                moment = number / fps if fps else now
+                self._newest = Frame(image, number, time.time(), now, moment, self.reconnects)
             self._changed.notify_all()
 
     def _play(self, due: float, fps: float) -> float:
         """Wait until a file's next frame is due; returns when the one after it is."""
         self._wait(max(0.0, due - time.monotonic()))
-        return due + 1 / (fps or 25.0)
+        return due + 1 / fps
 
     def _stopped(self) -> bool:
         with self._changed:
@@ -199,16 +235,23 @@ class Camera:
 
 
 def shown(source: Union[int, str]) -> str:
-    """A source as it may be shown: without user and password, of a pipeline's address too."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", str(source))
+    """A source as it may be shown: without user and password, be they an address's, in its query,
+    or a pipeline's properties. In doubt too much goes: `rtsp://host:554/a@b` becomes `rtsp://b`.
+    """
+    return _SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1", str(source)))
 
 
 def _is_address(source: str) -> bool:
-    return re.match(r"\w+://", source) is not None
+    return _ADDRESS.match(source) is not None
 
 
 def _is_pipeline(source: Union[int, str]) -> bool:
-    return isinstance(source, str) and "!" in source and not _is_address(source)
+    return (
+        isinstance(source, str)
+        and "!" in source
+        and not _is_address(source)
+        and not _exists(source)
+    )
 
 
 def _by_gstreamer(source: Union[int, str]) -> bool:
@@ -226,28 +269,44 @@ def _next(capture: cv2.VideoCapture) -> Optional[np.ndarray]:
     return image if there else None
 
 
+def _at_end(capture: object) -> bool:
+    """Whether a source that gives no more has said that this was all."""
+    return isinstance(capture, gstreamer.Appsink) and capture.ended
+
+
 def _is_file(source: str) -> bool:
-    """Whether a source is a file rather than an address or a pipeline.
+    """Whether a source has an end: a file, numbered pictures, or a video at an address.
 
     Raises:
-        DataError: it looks like one and is not there.
+        DataError: it looks like a file and is not there.
     """
-    if _is_address(source) or _is_pipeline(source) or source.startswith("/dev/"):
+    if _is_address(source):
+        return _VIDEO.match(source) is not None
+    if _is_pipeline(source) or source.startswith("/dev/"):
         return False
-    if not Path(source).is_file():
+    if not _exists(source) and not re.search(r"%0?\d*d", source):
         raise DataError(f"{source}: no such file, and neither device number nor address")
     return True
 
 
-def _open(source: Union[int, str]) -> Optional[cv2.VideoCapture]:
-    """An opened capture, or None."""
-    patience = int(1000 * STALE_AFTER)
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, patience, cv2.CAP_PROP_READ_TIMEOUT_MSEC, patience]
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long for a path, as pipelines are
+        return False
+
+
+def _open(source: Union[int, str], patience: Optional[float]) -> Optional[cv2.VideoCapture]:
+    """An opened capture, or None. Without patience, as for a file, OpenCV waits half a minute."""
+    limits = []
+    if patience is not None:
+        limits += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPENING)]
+        limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * patience)]
     try:
         if isinstance(source, str) and _is_address(source):
             capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
-        elif _by_gstreamer(source):
-            appsink = gstreamer.Appsink(str(source), STALE_AFTER)
+        elif patience is not None and _by_gstreamer(source):
+            appsink = gstreamer.Appsink(str(source), patience, OPENING)
             return appsink if appsink.opened else None  # type: ignore[return-value] # its stand-in
         elif _is_pipeline(source):
             capture = cv2.VideoCapture(source, cv2.CAP_GSTREAMER)

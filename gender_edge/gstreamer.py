@@ -24,31 +24,37 @@ class Appsink:
     Args:
         pipeline: as for `gst-launch-1.0`, with an `appsink` at its end that can take BGR
             (`... ! videoconvert ! appsink`).
-        patience: seconds to wait at most, for the start and for each frame.
+        patience: seconds to wait for each frame at most.
+        starting: the same for the start and the first frame.
 
     Attributes:
         opened: whether it runs; if not, the log has GStreamer's reason.
+        ended: whether it has said that this was all: at the end of a file, or after `num-buffers`.
+            (A live source's end of stream is a camera that went away, as RTSP's BYE is.)
 
     Raises:
         DataError: there is no GStreamer here, or this is no such pipeline.
     """
 
-    def __init__(self, pipeline: str, patience: float) -> None:
+    def __init__(self, pipeline: str, patience: float, starting: float) -> None:
         self._gst = _import()
         self._pipeline, self._sink = _parse(self._gst, pipeline)
         self._patience = int(patience * self._gst.SECOND)
+        self._next_patience = int(starting * self._gst.SECOND)
         self._pipeline.set_state(self._gst.State.PLAYING)
-        change = self._pipeline.get_state(self._patience)[0]
+        change = self._pipeline.get_state(self._next_patience)[0]
         running = (self._gst.StateChangeReturn.SUCCESS, self._gst.StateChangeReturn.NO_PREROLL)
-        self.opened = change in running
+        self.opened, self.ended = change in running, False
+        self._finite = not self._live() or any(map(_counted, self._pipeline.children))
         if not self.opened:
-            self._complain(MESSAGE_AFTER)
+            self._listen(MESSAGE_AFTER)
             self.release()
 
     def read(self) -> tuple[bool, Optional[np.ndarray]]:
         """Whether there was a frame in time, and that frame: uint8 (H, W, 3) BGR."""
-        sample = self._sink.emit("try-pull-sample", self._patience)
-        self._complain(0.0 if sample else MESSAGE_AFTER)
+        sample = self._sink.emit("try-pull-sample", self._next_patience)
+        self._next_patience = self._patience
+        self._listen(0.0 if sample else MESSAGE_AFTER)
         if sample is None:
             return False, None
         buffer, form = sample.get_buffer(), sample.get_caps().get_structure(0)
@@ -61,12 +67,30 @@ class Appsink:
         """Stop the pipeline and free what it holds."""
         self._pipeline.set_state(self._gst.State.NULL)
 
-    def _complain(self, wait: float) -> None:
-        """Log an error, if GStreamer tells one in time, and drop what else it has told."""
-        bus, error = self._pipeline.get_bus(), self._gst.MessageType.ERROR
-        message = bus.timed_pop_filtered(int(wait * self._gst.SECOND), error)
-        if message is not None:
-            logger.warning("%s: %s", message.src.get_name(), message.parse_error()[0].message)
+    def _live(self) -> bool:
+        """Whether frames come in their own time, as a camera's, rather than as they are wanted."""
+        latency = self._gst.Query.new_latency()
+        known = self._sink.get_static_pad("sink").peer_query(latency)
+        return bool(known and latency.parse_latency()[0])
+
+    def _listen(self, wait: float) -> None:
+        """Log an error or note the end, if GStreamer tells one in time, and drop the rest."""
+        kinds = self._gst.MessageType
+        bus = self._pipeline.get_bus()
+        message = bus.timed_pop_filtered(int(wait * self._gst.SECOND), kinds.ERROR | kinds.EOS)
+        if message is None:
+            return
+        if message.type == kinds.EOS:
+            self.ended = self._finite
+            return
+        self._finite = False  # an end that follows an error is none
+        logger.warning("%s: %s", message.src.get_name(), message.parse_error()[0].message)
+
+
+def _counted(element: Any) -> bool:
+    """Whether an element was told how many frames to give."""
+    counts = element.find_property("num-buffers") is not None
+    return counts and element.get_property("num-buffers") >= 0
 
 
 def check(pipeline: str) -> None:

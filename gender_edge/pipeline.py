@@ -8,13 +8,14 @@ are dropped as soon as their answers are there: counts and labels are what leave
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -22,14 +23,14 @@ import numpy as np
 from .batcher import Batcher
 from .camera import Camera, Frame, shown
 from .classifier import Classifier
+from .delays import Delays
 from .errors import ImageError
-from .faces import Detector, Faces
+from .faces import Faces, as_faces
 from .tracks import Smoothing, Track, Tracker
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED = 512  # latencies that percentiles are taken of
-PATIENCE = 0.1  # s between looks at whether a camera still runs
+REMEMBERED = 512  # frames that rates are taken of
 BACKLOG = 2  # results a camera may be ahead of who takes them
 
 
@@ -63,7 +64,8 @@ class Result:
         source: that source, without the password of an address.
         number: of the frame, as the camera counts.
         time: when it was read, seconds since the epoch.
-        latency: seconds from then to this result.
+        latency: seconds from then until its answers were there; what the result then waits to be
+            taken is not in it.
         faces: in the detector's order.
         image: uint8 (H, W, 3) BGR with `keep_frames`, else None.
     """
@@ -78,7 +80,8 @@ class Result:
 
 
 class Pipeline:
-    """Cameras, a detector and a classifier. Iterate over it for results; it ends with its cameras.
+    """Cameras, a detector and a classifier. Iterate over it for results, with `for` or `async for`;
+    it ends with its cameras.
 
     Example:
         >>> with Pipeline([0, "rtsp://host/2"], Classifier(), faces.detector()) as pipeline:
@@ -86,9 +89,11 @@ class Pipeline:
         ...         print(result.camera, [(f.track, f.label) for f in result.faces])
 
     Args:
-        sources: what `Camera` opens, or cameras that are open already.
+        sources: what `Camera` opens, or cameras that are open already; those are closed with the
+            pipeline, and also if it cannot be opened.
         classifier: shared by all; stays open when the pipeline is closed.
-        detector: a callable from a BGR frame to `Faces`, safe to call from many threads.
+        detector: a callable from a BGR frame to what `faces.as_faces` reads, safe to call from
+            many threads.
         smoothing: how answers become labels; None for the usual rule.
         max_batch, max_delay: of the shared batches, in faces and seconds.
         keep_frames: hand out each frame's pixels with its result.
@@ -98,7 +103,7 @@ class Pipeline:
         self,
         sources: Sequence[Union[int, str, Camera]],
         classifier: Classifier,
-        detector: Detector,
+        detector: Callable[[np.ndarray], Any],
         *,
         smoothing: Optional[Smoothing] = None,
         max_batch: int = 64,
@@ -108,18 +113,21 @@ class Pipeline:
         if not sources:
             raise ValueError("sources: expected at least one camera")
         self._detector, self._keep_frames = detector, keep_frames
-        self._batcher = Batcher(classifier, max_batch=max_batch, max_delay=max_delay)
-        self._results: queue.Queue[Any] = queue.Queue(BACKLOG * len(sources))
-        self._closing = threading.Event()
+        given = [source for source in sources if isinstance(source, Camera)]
         self._lanes: list[_Lane] = []
         try:
             for number, source in enumerate(sources):
                 camera = source if isinstance(source, Camera) else Camera(source)
                 tracker = Tracker(smoothing, classifier.spec.abstain_below)
                 self._lanes.append(_Lane(number, camera, tracker))
+            self._batcher = Batcher(classifier, max_batch=max_batch, max_delay=max_delay)
         except BaseException:
-            self.close()
+            _close(given + [lane.camera for lane in self._lanes])
             raise
+        self._changed = threading.Condition()
+        self._results: deque[Union[Result, Exception]] = deque()
+        self._listeners: list[Callable[[], object]] = []  # event loops that wait for results
+        self._running, self._closed = len(self._lanes), False
         for lane in self._lanes:
             name = f"faces of camera {lane.number}"
             lane.thread = threading.Thread(target=self._serve, args=(lane,), name=name, daemon=True)
@@ -128,23 +136,45 @@ class Pipeline:
     def __iter__(self) -> Iterator[Result]:
         """Results as they come, until every camera has ended."""
         while True:
-            over = not any(lane.thread and lane.thread.is_alive() for lane in self._lanes)
-            try:
-                item = self._results.get(block=not over, timeout=PATIENCE)
-            except queue.Empty:
-                if over:
-                    return
-                continue
-            if isinstance(item, BaseException):
+            with self._changed:
+                self._changed.wait_for(self._ready)
+                item = self._take()
+            if item is None:
+                return
+            if isinstance(item, Exception):
                 self.close()
                 raise item
             yield item
+            del item  # with its picture, before the wait for the next
 
-    async def __aiter__(self) -> AsyncIterator[Result]:
-        """The same without blocking the event loop."""
-        results, end = iter(self), object()
-        while (result := await asyncio.to_thread(next, results, end)) is not end:
-            yield result  # type: ignore[misc]
+    def __aiter__(self) -> Pipeline:
+        """The same for `async for`: the event loop goes on meanwhile."""
+        return self
+
+    async def __anext__(self) -> Result:
+        """The next result. If it is cancelled, nothing is lost: the result is for the next call."""
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        listener = partial(loop.call_soon_threadsafe, news.set)
+        with self._changed:
+            self._listeners.append(listener)
+        try:
+            await asyncio.sleep(0)  # others have their turn, though results never run out
+            while True:
+                with self._changed:
+                    if self._ready():
+                        item = self._take()
+                        break
+                await news.wait()
+                news.clear()
+        finally:
+            with self._changed:
+                self._listeners.remove(listener)
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, Exception):
+            await asyncio.to_thread(self.close)
+            raise item
+        return item
 
     def run(self, callback: Callable[[Result], None]) -> None:
         """Call with every result, until every camera has ended."""
@@ -157,27 +187,26 @@ class Pipeline:
 
     def batching(self) -> dict[str, Any]:
         """Of the shared batches: how many, faces in each, percentiles of what crops waited
-        for their answers, inference included, in ms.
+        for their answers, inference included, in ms, over the whole life of the pipeline.
         """
-        own, waits = self._batcher, list(self._batcher.waits)
-        p50, p99 = np.percentile(waits, (50, 99)) if waits else (np.nan, np.nan)
+        own = self._batcher
         return {
             "batches": own.batches,
             "faces_per_batch": own.faces / own.batches if own.batches else 0.0,
-            "p50_ms": None if not waits else float(1e3 * p50),
-            "p99_ms": None if not waits else float(1e3 * p99),
+            **own.waits.percentiles(),
         }
 
     def close(self) -> None:
         """Stop all cameras and threads; an iteration that runs ends."""
-        self._closing.set()
+        with self._changed:
+            self._closed = True
+            self._tell()
+        _close([lane.camera for lane in self._lanes])
         for lane in self._lanes:
-            lane.camera.stop()
-        for lane in self._lanes:
-            lane.camera.close()
             if lane.thread is not None and lane.thread is not threading.current_thread():
                 lane.thread.join()
         self._batcher.close()
+        self._results.clear()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -185,21 +214,37 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Pipeline:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
     def _serve(self, lane: _Lane) -> None:
         """One camera, frame by frame, to its end."""
         try:
-            while not self._closing.is_set():
-                frame = lane.camera.read()
-                if frame is None:
-                    return
-                self._put(self._classified(lane, frame))
+            while self._step(lane):
+                pass
         except Exception as error:  # whoever iterates gets it
             self._put(error)
+        with self._changed:
+            self._running -= 1
+            self._tell()
+
+    def _step(self, lane: _Lane) -> bool:
+        """The next frame of a camera; False at its end."""
+        frame = lane.camera.read()
+        if frame is None:
+            return False
+        result = self._classified(lane, frame)
+        del frame  # it does not wait for whoever takes the result
+        self._put(result)
+        return True
 
     def _classified(self, lane: _Lane, frame: Frame) -> Result:
         with self._batcher.caller():
-            faces = self._detector(frame.image)
-            tracks = lane.tracker.update(faces)
+            faces = as_faces(self._detector(frame.image))
+            tracks = lane.follow(frame, faces)
             asked, crops = [], []
             for number, track in enumerate(tracks):
                 if track.wants_answer() and (crop := self._crop(frame, faces, number)) is not None:
@@ -230,22 +275,40 @@ class Pipeline:
             logger.debug("camera frame %d: %s", frame.number, error)
             return None
 
-    def _put(self, item: Any) -> None:
-        """Hand out, waiting for whoever takes; given up when closing."""
-        while True:
-            try:
-                self._results.put(item, timeout=PATIENCE)
-                return
-            except queue.Full:
-                if self._closing.is_set():
-                    self._discard()
+    def _put(self, item: Union[Result, Exception]) -> None:
+        """Hand out, waiting for whoever takes; given up when closed."""
+        room = BACKLOG * len(self._lanes)
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._results) < room or self._closed)
+            if not self._closed:
+                self._results.append(item)
+            self._tell()
 
-    def _discard(self) -> None:
-        """Make room: nobody takes results any more."""
-        try:
-            self._results.get_nowait()
-        except queue.Empty:
-            return
+    def _ready(self) -> bool:
+        """Whether there is a result, or none will come any more."""
+        return bool(self._results) or self._closed or not self._running
+
+    def _take(self) -> Union[Result, Exception, None]:
+        """The oldest result, or what ended a camera's thread; None at the end. Wants the lock."""
+        if self._closed or not self._results:
+            return None
+        item = self._results.popleft()
+        self._tell()
+        return item
+
+    def _tell(self) -> None:
+        """Wake whoever waits for a change. Wants the lock."""
+        self._changed.notify_all()
+        for listener in self._listeners:
+            with contextlib.suppress(RuntimeError):  # its event loop has ended
+                listener()
+
+
+def _close(cameras: Sequence[Camera]) -> None:
+    for camera in cameras:
+        camera.stop()
+    for camera in cameras:
+        camera.close()
 
 
 def _as_face(track: Track, box: np.ndarray) -> TrackedFace:
@@ -267,25 +330,32 @@ class _Lane:
         self.number, self.camera, self.tracker = number, camera, tracker
         self.thread: Optional[threading.Thread] = None
         self.frames = self.faces = self.answers = 0
-        self._latencies: deque[float] = deque(maxlen=REMEMBERED)
+        self._reconnects = 0
+        self._latencies = Delays()
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
+
+    def follow(self, frame: Frame, faces: Faces) -> list[Track]:
+        """A track a face; none outlasts the camera's connection."""
+        if frame.reconnects != self._reconnects:
+            self.tracker.cut()
+            self._reconnects = frame.reconnects
+        return self.tracker.update(faces, frame.moment)
 
     def note(self, frame: Frame, latency: float, faces: int, answers: int) -> None:
         self.frames += 1
         self.faces += faces
         self.answers += answers
-        self._latencies.append(latency)
+        self._latencies.add(latency)
         self._arrivals.append(frame.arrived)
 
     def stats(self) -> dict[str, Any]:
-        """Frames served and dropped, frames a second, latency percentiles in ms, faces seen and
-        classified, tracks by label, label flips.
+        """Frames served and dropped, frames a second of late, percentiles of `Result.latency` in ms
+        over all frames, faces seen and classified, tracks by label, label flips.
         """
-        arrivals, latencies = list(self._arrivals), list(self._latencies)
+        arrivals = list(self._arrivals)
         running = self.camera.live and not self.camera.ended
         last = time.monotonic() if running else arrivals[-1] if arrivals else 0.0
         span = last - arrivals[0] if len(arrivals) > 1 else 0.0
-        p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (np.nan, np.nan)
         return {
             "camera": self.number,
             "source": shown(self.camera.source),
@@ -293,8 +363,7 @@ class _Lane:
             "dropped": self.camera.dropped,
             "reconnects": self.camera.reconnects,
             "fps": (len(arrivals) - 1) / span if span else 0.0,
-            "p50_ms": None if not latencies else float(1e3 * p50),
-            "p99_ms": None if not latencies else float(1e3 * p99),
+            **self._latencies.percentiles(),
             "faces": self.faces,
             "answers": self.answers,
             "tracks": self.tracker.counts(),

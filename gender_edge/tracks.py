@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -25,18 +25,19 @@ class Smoothing:
 
     Attributes:
         overlap: least intersection over union with a track's last box for a face to be its.
-        forget: frames without a face after which a track ends.
+        forget: seconds without a face after which a track ends, whatever frames there were.
         memory: answers that the running mean of log-odds spans.
         enter: log-odds, either way, at which a track gets its label (1: 73 %, 3: 95 %); never less
             than the model's own threshold for that label.
-        leave: log-odds on the other side at which a label is given up for the other one.
+        leave: log-odds on the other side at which a label is given up, for the other one if the
+            model's threshold for that allows it.
         sure: log-odds beyond which a track with `answers` answers is decided.
         answers: see `sure`.
         again: frames until a decided track is asked once more.
     """
 
     overlap: float = 0.3
-    forget: int = 15
+    forget: float = 2.0
     memory: int = 10
     enter: float = 1.0
     leave: float = 1.0
@@ -55,8 +56,9 @@ class Track:
         log_odds: running mean of log(P(female) / P(male)); 0 before the first answer.
         label: "female" or "male"; None before there is reason for either.
         answers: how often the classifier was asked.
-        flips: how often the label changed from one to the other.
-        thresholds: P(label) below which the model gives no label.
+        flips: how often a label was given up.
+        thresholds: P(label) below which the model gives no label: 0 always, 1 never.
+        seen: when it last had a face, as `Tracker.update` counts.
     """
 
     number: int
@@ -67,7 +69,7 @@ class Track:
     label: Optional[str] = None
     answers: int = 0
     flips: int = 0
-    missed: int = 0
+    seen: float = 0.0
     rested: int = 0
 
     @property
@@ -94,17 +96,17 @@ class Track:
     def answer(self, female: float) -> None:
         """Take in P(female) of one frame."""
         rule = self.smoothing
-        limited = min(max(float(female), 1e-4), 1 - 1e-4)
+        limited = min(max(float(female), 1e-4), 1 - 1e-4)  # a certainty would drown all others
         self.answers += 1
         self.rested = 0
         weight = 1 / min(self.answers, rule.memory)
-        self.log_odds += weight * (math.log(limited / (1 - limited)) - self.log_odds)
+        self.log_odds += weight * (_log_odds(limited) - self.log_odds)
         label = "female" if self.log_odds > 0 else "male"
-        least = self.thresholds.get(label, 0.5)
-        limit = max(rule.enter if self.label is None else rule.leave, math.log(least / (1 - least)))
-        if abs(self.log_odds) >= limit:
-            self.flips += self.label not in (None, label)
-            self.label = label
+        limit = rule.enter if self.label is None else rule.leave
+        if label != self.label and abs(self.log_odds) >= limit:
+            self.flips += self.label is not None
+            least = _log_odds(self.thresholds.get(label, 0.5))
+            self.label = label if abs(self.log_odds) >= least else None
 
 
 class Tracker:
@@ -122,8 +124,17 @@ class Tracker:
         self._ended: Counter[str] = Counter()
         self._flips = 0
 
-    def update(self, faces: Faces) -> list[Track]:
-        """Join the faces of the next frame to tracks; returns a track a face, in their order."""
+    def update(self, faces: Faces, moment: float) -> list[Track]:
+        """Join the faces of the next frame to tracks.
+
+        Args:
+            faces: of the frame.
+            moment: when it was taken, in seconds on any clock that does not go back.
+
+        Returns:
+            A track a face, in their order.
+        """
+        self._end([t for t in self.tracks if moment - t.seen > self.smoothing.forget])
         joined: dict[int, Track] = {}
         if self.tracks and len(faces):
             shared = overlaps(np.stack([t.box for t in self.tracks]), faces.boxes)
@@ -131,18 +142,16 @@ class Tracker:
                 row, column = np.unravel_index(int(shared.argmax()), shared.shape)
                 joined[int(column)] = self.tracks[int(row)]
                 shared[row], shared[:, column] = -1, -1
-        for track in self.tracks:
-            track.missed += 1
         result = []
         for number, box in enumerate(faces.boxes):
             track = joined.get(number) or self._begin(box)
-            track.box, track.missed = box, 0
+            track.box, track.seen = box, moment
             result.append(track)
-        for track in [t for t in self.tracks if t.missed > self.smoothing.forget]:
-            self.tracks.remove(track)
-            self._ended[track.label or "undecided"] += 1
-            self._flips += track.flips
         return result
+
+    def cut(self) -> None:
+        """End every track: the next frame does not follow from the last, so who is there is new."""
+        self._end(list(self.tracks))
 
     def counts(self) -> dict[str, int]:
         """Tracks so far by their last label: "female", "male", "undecided"."""
@@ -153,11 +162,22 @@ class Tracker:
         """How often a track's label changed so far, all tracks together."""
         return self._flips + sum(track.flips for track in self.tracks)
 
+    def _end(self, tracks: Sequence[Track]) -> None:
+        for track in tracks:
+            self.tracks.remove(track)
+            self._ended[track.label or "undecided"] += 1
+            self._flips += track.flips
+
     def _begin(self, box: np.ndarray) -> Track:
         self._count += 1
         track = Track(self._count, box, self.smoothing, self.thresholds)
         self.tracks.append(track)
         return track
+
+
+def _log_odds(share: float) -> float:
+    """log(p / (1 - p)); of 0 and 1 what that tends to."""
+    return math.log(share / (1 - share)) if 0 < share < 1 else math.copysign(math.inf, share - 0.5)
 
 
 def overlaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:

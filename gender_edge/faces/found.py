@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import cv2
 import numpy as np
+
+from ..errors import ModelError
 
 SIDE = 320  # px: the longer side of what a detector looks at
 MINIMUM_SCORE = 0.6
@@ -34,6 +36,40 @@ class Faces:
 
 
 Detector = Callable[[np.ndarray], Faces]
+
+
+def as_faces(answer: Any) -> Faces:
+    """What a detector of any kind gave for one frame.
+
+    Args:
+        answer: `Faces`; boxes (N, 4), x, y, width, height in pixels; or a tuple of two, such boxes
+            and landmarks (N, 5, 2) or None.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if isinstance(answer, Faces):
+        return answer
+    boxes, landmarks = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
+    try:
+        boxes = np.asarray(boxes, np.float32)
+        landmarks = None if landmarks is None else np.asarray(landmarks, np.float32)
+    except (TypeError, ValueError) as error:
+        raise _strange(type(answer).__name__) from error
+    if not boxes.size and (landmarks is None or not landmarks.size):
+        return none()
+    found = [part for part in (boxes, landmarks) if part is not None]
+    expected = [(len(found[0]), 4), (len(found[0]), 5, 2)] if boxes.ndim else []
+    if [part.shape for part in found] != expected[: len(found)] or not np.isfinite(boxes).all():
+        raise _strange(f"{type(answer).__name__} of {[part.shape for part in found]}")
+    return Faces(boxes, landmarks, np.ones(len(boxes), np.float32))
+
+
+def _strange(found: str) -> ModelError:
+    return ModelError(
+        f"the detector gave {found}; expected Faces, boxes (N, 4) of finite x, y, width, height, "
+        "or a tuple of boxes and landmarks (N, 5, 2); wrap it in a function that gives one of these"
+    )
 
 
 def shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:

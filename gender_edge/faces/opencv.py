@@ -22,6 +22,9 @@ class _OnOpenCV(ABC):
         self._local = threading.local()
         self(np.zeros((64, 64, 3), np.uint8))  # a file of another network is told here
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({Path(self.path).name}, OpenCV {cv2.__version__})"
+
     @abstractmethod
     def __call__(self, frame: np.ndarray) -> Faces:
         """Faces of a uint8 (H, W, 3) BGR frame."""

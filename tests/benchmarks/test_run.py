@@ -237,7 +237,7 @@ def test_an_interrupted_run_goes_on(
 def test_unreadable_data_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", "/nowhere"]) == 2
     assert "no such file or folder" in capsys.readouterr().err
-    for argv in (["--batches", "1,x"], ["--clock", "detect"], ["--resume"], ["--cameras", "0x1"]):
+    for argv in (["--batches", "1,x"], ["--resume"], ["--cameras", "0x1"]):
         with pytest.raises(SystemExit):
             main(argv)
 

@@ -19,6 +19,7 @@ YUNET = Path(__file__).resolve().parents[3] / "shared" / "peers" / "detector"
 SYSTEM_PYTHON = "/usr/bin/python3"  # GStreamer's Python packages belong to the system's
 SIZE = (640, 480)
 SIDE = 150  # px: of a pasted face picture
+BLOCK, BITS = 16, 9  # px of a bit of the number that is drawn into a frame, black or white
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,9 @@ def place(number: int, of: int, step: int) -> tuple[int, int]:
 
 
 def frames(pictures: Sequence[np.ndarray], count: int, noise: float = 4.0) -> Iterator[np.ndarray]:
-    """Faces that sway over a smooth background, in light that changes, with a camera's grain."""
+    """Faces that sway over a smooth background, in light that changes, with a camera's grain; the
+    number of the frame is drawn into it, see `drawn_number`.
+    """
     rng = np.random.default_rng(0)
     coarse = rng.integers(60, 180, (6, 8, 3)).astype(np.uint8)
     background = cv2.resize(coarse, SIZE, interpolation=cv2.INTER_CUBIC)
@@ -61,7 +64,16 @@ def frames(pictures: Sequence[np.ndarray], count: int, noise: float = 4.0) -> It
             x, y = place(number, len(pictures), step)
             light = 1 + 0.15 * np.sin(step / 7 + number)
             frame[y : y + SIDE, x : x + SIDE] = picture * light
-        yield np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255).astype(np.uint8)
+        frame = np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255)
+        for bit in range(BITS):
+            frame[:BLOCK, BLOCK * bit : BLOCK * (bit + 1)] = 255 * (step >> bit & 1)
+        yield frame.astype(np.uint8)
+
+
+def drawn_number(frame: np.ndarray) -> int:
+    """Which of `frames` this one is, by its pixels."""
+    row = frame[BLOCK // 2, BLOCK // 2 : BLOCK * BITS : BLOCK]
+    return sum(int(pixel.mean() > 127) << bit for bit, pixel in enumerate(row))
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +81,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a video of `frames` and gives its path."""
     folder = tmp_path_factory.mktemp("clips")
 
-    def write(name: str, pictures: Sequence[np.ndarray], count: int, noise: float = 4.0) -> Path:
+    def write(
+        name: str,
+        pictures: Sequence[np.ndarray],
+        count: int,
+        noise: float = 4.0,
+        fps: float = 15,
+    ) -> Path:
         path = folder / f"{name}.mp4"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15, SIZE)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, SIZE)
         for frame in frames(pictures, count, noise):
             writer.write(frame)
         writer.release()
@@ -129,6 +147,10 @@ class RtspServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -153,6 +175,14 @@ def rtsp() -> Iterator[RtspServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server on loopback that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        yield server
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

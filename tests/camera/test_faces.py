@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gender_edge import ModelError, faces, zoo
-from gender_edge.faces import Detector, Spotter, YuNet
+from gender_edge.faces import Detector, Spotter, YuNet, as_faces
 from gender_edge.tracks import overlaps
 from tests.conftest import PORTRAIT_BOX, labelled
 
@@ -67,6 +68,63 @@ def test_many_threads_get_what_one_gets(any_detector: Detector, portrait: np.nda
     assert len(found) == 30
     for with_face, boxes in found:
         np.testing.assert_allclose(boxes, expected if with_face else np.empty((0, 4)))
+
+
+BOXES = np.array([[1, 2, 30, 40], [5, 6, 70, 80], [0, 0, 9, 9]])
+
+
+@pytest.mark.parametrize("boxes", [BOXES, BOXES.tolist(), list(BOXES), BOXES.astype(float)])
+def test_boxes_are_faces(boxes: Any) -> None:
+    found = as_faces(boxes)
+    assert found.boxes.dtype == np.float32 and found.landmarks is None
+    np.testing.assert_array_equal(found.boxes, BOXES)
+    np.testing.assert_array_equal(found.scores, np.ones(3))
+    np.testing.assert_array_equal(as_faces((boxes, None)).boxes, BOXES)
+
+
+def test_boxes_and_landmarks_are_faces() -> None:
+    for number in (1, 2, 3):  # two of each are no pair of boxes
+        points = np.arange(10.0 * number).reshape(number, 5, 2)
+        found = as_faces((BOXES[:number], points))
+        np.testing.assert_array_equal(found.boxes, BOXES[:number])
+        assert found.landmarks is not None and found.landmarks.dtype == np.float32
+        np.testing.assert_array_equal(found.landmarks, points)
+        assert as_faces(found) is found
+
+
+@pytest.mark.parametrize(
+    "nobody", [(), [], np.empty(0), np.empty((0, 4)), ([], []), (np.empty((0, 4)), None)]
+)
+def test_nobody_is_no_face(nobody: Any) -> None:
+    assert len(as_faces(nobody)) == 0 and as_faces(nobody).boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        7,
+        "faces",
+        {"boxes": BOXES},
+        BOXES[0],
+        np.ones((3, 5)),
+        [[1, 2, 3]],
+        [[1, 2, 3, 4], [5]],
+        (BOXES, np.ones((2, 5, 2))),
+        (BOXES, np.ones((3, 10))),
+        (BOXES, BOXES),
+        ([], np.ones((2, 5, 2))),
+        [[0, 0, np.nan, 9]],
+    ],
+)
+def test_what_is_no_answer_of_a_detector_is_told(answer: Any) -> None:
+    with pytest.raises(ModelError, match=r"the detector gave .*expected Faces, boxes \(N, 4\)"):
+        as_faces(answer)
+
+
+def test_detectors_say_what_they_are(any_detector: Detector) -> None:
+    name = Path(any_detector.path).name
+    assert repr(any_detector).startswith((f"YuNet({name}, OpenCV ", f"CenterFace({name}, OpenCV "))
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from gender_edge.camera import Camera
 from gender_edge.faces import Detector
 from gender_edge.gstreamer import Appsink
 from gender_edge.pipeline import Pipeline
+from tests.camera.conftest import RtspServer, wait_for
 from tests.conftest import ROOT
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")  # Debian's
@@ -48,7 +49,7 @@ def test_pixels_are_as_the_pipeline_has_them() -> None:
     """In BGR, whole rows without what pads them, and writable as OpenCV's are."""
     sent = "videotestsrc pattern=solid-color foreground-color=0xff3050c0"
     sink = Appsink(
-        f"{sent} ! video/x-raw,format=RGB,width=161,height=120 ! videoconvert ! appsink", 5
+        f"{sent} ! video/x-raw,format=RGB,width=161,height=120 ! videoconvert ! appsink", 5, 5
     )
     there, image = sink.read()
     sink.release()
@@ -56,14 +57,28 @@ def test_pixels_are_as_the_pipeline_has_them() -> None:
     assert image.shape == (120, 161, 3) and (image == (0xC0, 0x50, 0x30)).all()
 
 
-def test_a_camera_reads_a_pipeline() -> None:
-    """The newest frame, drops counted; where it ends it is opened again, as any live source."""
-    with Camera(
-        f"videotestsrc num-buffers=5 is-live=true ! {RATE} ! videoconvert ! appsink"
-    ) as own:
-        numbers = [frame.number for _ in range(8) if (frame := own.read(10)) is not None]
-    assert own.live and len(numbers) == 8 and numbers == sorted(set(numbers))
-    assert own.reconnects >= 1
+@pytest.mark.parametrize("live", ["true", "false"])
+def test_a_pipeline_ends_where_it_says_so(live: str) -> None:
+    """After so many frames, which is no loss; it may then begin anew."""
+    source = f"videotestsrc num-buffers=5 is-live={live} ! {RATE} ! videoconvert ! appsink"
+    with Camera(source) as own:
+        numbers = [frame.number for _ in range(10) if (frame := own.read(10)) is not None]
+        assert own.live and own.ended and own.reconnects == 0
+    assert numbers == sorted(set(numbers)) and len(numbers) + own.dropped == 5
+    with Camera(source, live=False, loop=True) as own:
+        taken = [frame for _ in range(12) if (frame := own.read(10)) is not None]
+        assert [frame.number for frame in taken] == list(range(12)) and own.reconnects == 0
+
+
+def test_a_camera_that_goes_away_is_no_end(rtsp: RtspServer) -> None:
+    """Though GStreamer calls it one: an RTSP server that is stopped says goodbye."""
+    decoded = "rtpjpegdepay ! jpegdec ! videoconvert ! appsink"
+    with Camera(f"rtspsrc location={rtsp.url} protocols=tcp latency=0 ! {decoded}") as camera:
+        assert camera.read(15) is not None
+        rtsp.kill()
+        assert wait_for(lambda: camera.read(0.5) is None, 15) and not camera.ended
+        rtsp.start()
+        assert camera.read(5) is not None and camera.reconnects == 1
 
 
 def test_a_source_may_appear_later(
@@ -93,7 +108,7 @@ def test_other_libraries_still_throw(tmp_path: Path) -> None:
     program = """
 from gender_edge import Classifier
 from gender_edge.gstreamer import Appsink
-sink = Appsink("videotestsrc ! videoconvert ! appsink", 5)
+sink = Appsink("videotestsrc ! videoconvert ! appsink", 5, 5)
 assert sink.read()[0]
 Classifier(device="openvino")
 """
