@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import energy, rounds, scenarios, scenes
 from benchmarks.subjects import Face, Subject, open_subject, variant
-from gender_edge import zoo
+from gender_edge import faces, zoo
 
 
 class Counting(Subject):
@@ -39,7 +39,7 @@ class Counting(Subject):
         return np.asarray(answers)
 
 
-def test_clocks_include_what_they_say() -> None:
+def test_clocks_include_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Counting()
     scenarios.work(subject, "network", 4, None)()
     assert subject.ran == [4] and not subject.prepared
@@ -48,8 +48,16 @@ def test_clocks_include_what_they_say() -> None:
     scenarios.work(subject, "decode", 2, None)()
     stored, decoded = subject.prepared[0][0].image, subject.prepared[1][0].image
     assert decoded.shape == stored.shape and (decoded != stored).any()  # it went through JPEG
-    with pytest.raises(ValueError, match="--detector"):
-        scenarios.work(subject, "detect", 1, None)
+    seen: list[np.ndarray] = []
+    find = faces.detector(threads=1)
+
+    def watched(frame: np.ndarray) -> faces.Faces:
+        seen.append(frame)
+        return find(frame)
+
+    monkeypatch.setattr(scenarios.detectors, "detector", lambda *_, **__: watched)
+    scenarios.work(subject, "detect", 2, None)()
+    assert [frame.shape for frame in seen] == [stored.shape] and len(subject.prepared[2]) == 2
 
 
 def test_faces_lie_in_the_frame() -> None:
