@@ -167,7 +167,7 @@ def test_every_device_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [v["engine"] for v in found] == ["onnxruntime", "openvino", "tpu"]
     assert "expected one of" in found[2]["error"]
     table = [line for line in out.splitlines() if line.startswith(zoo.default())]
-    assert len(table) == 4  # three of speed, one of accuracy
+    assert len(table) == 6  # three of speed, one of accuracy, two of memory
 
 
 def test_last_line_is_json(
