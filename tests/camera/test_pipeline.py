@@ -241,7 +241,7 @@ def test_asyncio(clip: Callable[..., Path], head: np.ndarray, classifier: Classi
 
     asyncio.run(collect())
     assert [number for number, _ in seen] == list(range(10))
-    assert min(np.diff([at for _, at in seen])[1:]) >= 5  # there is time for 20
+    assert np.median(np.diff([at for _, at in seen])) >= 5  # there is time for 20
 
 
 def test_asyncio_has_its_turn_though_results_never_run_out(
