@@ -53,8 +53,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for own, labels in zip(result["cameras"], truth):
         own["truth"] = labels
-        late = f"p50 {own['p50_ms']:.0f} ms, p99 {own['p99_ms']:.0f} ms"
-        print(f"{own['fps']:.2f} fps, {own['dropped']} of {own['frames']} dropped, {late}")
+        late = ("none" if own[k] is None else f"{own[k]:.0f} ms" for k in ("p50_ms", "p99_ms"))
+        print(
+            f"{own['fps']:.2f} fps, {own['dropped']} of {own['frames']} dropped, "
+            f"p50, p99: {', '.join(late)}"
+        )
         print(f"  tracks {own['tracks']}, each round shows {labels or 'who knows'}")
     first, last = result["resident_mb"][0], result["resident_mb"][-1]
     print(f"batches: {result['batching']}")

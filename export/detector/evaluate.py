@@ -97,8 +97,7 @@ def _real(said: Faces, frame: Frame) -> np.ndarray:
     """Which answers are of faces, bool (N,): all where the truth is not known."""
     if frame.truth is None:
         return np.ones(len(said), bool)
-    real: np.ndarray = (overlaps(said.boxes, frame.truth) >= TOUCHED).any(1)
-    return real
+    return np.asarray((overlaps(said.boxes, frame.truth) >= TOUCHED).any(1))
 
 
 def _matched(

@@ -120,9 +120,9 @@ def heard(scene: Scene, teacher: Detector) -> Scene:
     shared = overlaps(scene.boxes, said.boxes)
     seen, pasted = (shared > SAME).any(1), (shared > SAME).any(0)
     boxes, landmarks = scene.boxes.copy(), scene.landmarks.copy()
-    for number in np.flatnonzero(seen) if said.landmarks is not None else ():
-        best = shared[number].argmax()
-        if shared[number, best] < ALIKE and said.scores[best] >= SURE:
+    for number, best in enumerate(shared.argmax(1) if len(said) else ()):
+        unlike = SAME < shared[number, best] < ALIKE
+        if said.landmarks is not None and unlike and said.scores[best] >= SURE:
             boxes[number], landmarks[number] = said.boxes[best], said.landmarks[best]
     return replace(
         scene,

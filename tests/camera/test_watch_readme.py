@@ -37,7 +37,8 @@ def test_the_appsink_program_of_the_readme(
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(12)]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     finally:
         process.kill()
+        process.communicate()  # nothing stays open, whatever failed
     assert re.fullmatch(r"frame \d+: face 1 female 0\.\d+\n", lines[-1]), lines

@@ -117,6 +117,22 @@ def test_what_the_teacher_contradicts_is_not_taught() -> None:
     np.testing.assert_array_equal(found.ignored, [boxes[1], said[1]])
 
 
+def test_of_what_is_half_hidden_the_teacher_says_where_it_is() -> None:
+    """If it is sure, and sees the face elsewhere: where both agree, what was pasted is exact."""
+    boxes = np.array([[100, 50, 40, 40], [10, 10, 40, 40]], np.float32)
+    points = np.stack([np.full((5, 2), value, np.float32) for value in (1, 2)])
+    drawn = Scene(np.zeros((120, 160, 3), np.uint8), boxes, points, np.empty((0, 4), np.float32))
+    said = np.array([[11, 11, 40, 40], [100, 50, 40, 25]], np.float32)
+
+    def teacher(score: float) -> Faces:
+        return Faces(said, points + 7, np.array([0.9, score], np.float32))
+
+    sure = heard(drawn, lambda frame: teacher(0.9))
+    np.testing.assert_array_equal(sure.boxes, [said[1], boxes[1]])
+    np.testing.assert_array_equal(sure.landmarks, [points[1] + 7, points[1]])
+    np.testing.assert_array_equal(heard(drawn, lambda frame: teacher(0.3)).boxes, boxes)
+
+
 def test_what_is_no_face_is_less_than_half_of_one(faced: Faced) -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
