@@ -1,9 +1,10 @@
 """Frames with faces whose place is known: labelled pictures pasted onto backgrounds.
 
 A face's box and landmarks are the teacher's own answer on the single picture, moved with it. A
-teacher that looks at the whole frame can say more: what it takes for a face where none was pasted,
-and pasted faces that it cannot see, are left out of the lesson; where it sees a face elsewhere,
-because much of it is hidden or outside, that is believed.
+teacher that looks at the whole frame can say more. Where it sees a face elsewhere, because much of
+it is hidden or outside, that is believed, and so are faces that it is sure of where none was
+pasted: people in the background of a picture. What it only suspects, and pasted faces that it
+cannot see, are left out of the lesson.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SHARED, HIDDEN = 0.15, 0.6  # of the smaller one: what a box and a later picture
 UNSORTED = 0.4  # share of frames in which a large face may stand before a small one
 SAME = 0.4  # intersection over union of two answers about one face
 ALIKE = 0.7  # less of it, and the teacher's answer counts, if it is sure
-SURE = 0.5  # score of the teacher's
+SURE = 0.6  # score of the teacher's, from which on it says itself that there is a face
 MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirror
 
 
@@ -111,7 +112,7 @@ def scene(
 
 
 def heard(scene: Scene, teacher: Detector) -> Scene:
-    """A scene without what its teacher contradicts.
+    """A scene as its teacher sees it.
 
     Args:
         teacher: at a low threshold: whatever it finds at all is not called wrong.
@@ -124,12 +125,14 @@ def heard(scene: Scene, teacher: Detector) -> Scene:
         unlike = SAME < shared[number, best] < ALIKE
         if said.landmarks is not None and unlike and said.scores[best] >= SURE:
             boxes[number], landmarks[number] = said.boxes[best], said.landmarks[best]
-    return replace(
-        scene,
-        boxes=boxes[seen],
-        landmarks=landmarks[seen],
-        ignored=np.concatenate([scene.ignored, scene.boxes[~seen], said.boxes[~pasted]]),
-    )
+    boxes, landmarks, sure = boxes[seen], landmarks[seen], np.zeros(len(said), bool)
+    if said.landmarks is not None:
+        sure = ~pasted & (said.scores >= SURE)
+        boxes = np.concatenate([boxes, said.boxes[sure]])
+        landmarks = np.concatenate([landmarks, said.landmarks[sure]])
+    suspected = said.boxes[~pasted & ~sure]
+    ignored = np.concatenate([scene.ignored, scene.boxes[~seen], suspected])
+    return replace(scene, boxes=boxes, landmarks=landmarks, ignored=ignored)
 
 
 Placed = tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]

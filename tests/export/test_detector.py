@@ -106,7 +106,7 @@ def test_scenes_are_the_same_for_the_same_seed(faced: Faced) -> None:
     assert one.boxes.shape != other.boxes.shape or (one.boxes != other.boxes).any()
 
 
-def test_what_the_teacher_contradicts_is_not_taught() -> None:
+def test_what_the_teacher_cannot_see_is_not_taught() -> None:
     boxes = np.array([[10, 10, 30, 40], [100, 50, 20, 30]], np.float32)
     points = np.stack([np.full((5, 2), value, np.float32) for value in (1, 2)])
     drawn = Scene(np.zeros((120, 160, 3), np.uint8), boxes, points, np.empty((0, 4), np.float32))
@@ -131,6 +131,19 @@ def test_of_what_is_half_hidden_the_teacher_says_where_it_is() -> None:
     np.testing.assert_array_equal(sure.boxes, [said[1], boxes[1]])
     np.testing.assert_array_equal(sure.landmarks, [points[1] + 7, points[1]])
     np.testing.assert_array_equal(heard(drawn, lambda frame: teacher(0.3)).boxes, boxes)
+
+
+@pytest.mark.parametrize("score", [0.9, 0.3])
+def test_people_in_the_background_are_learned_if_the_teacher_is_sure(score: float) -> None:
+    none = np.empty((0, 4), np.float32)
+    empty = np.zeros((120, 160, 3), np.uint8)
+    drawn = Scene(empty, none, np.empty((0, 5, 2), np.float32), none)
+    said = _said((11, 11, 40, 40))
+    found = heard(drawn, lambda frame: replace(said, scores=np.array([score], np.float32)))
+    learned, ignored = (said.boxes, none) if score > 0.6 else (none, said.boxes)
+    np.testing.assert_array_equal(found.boxes, learned)
+    assert len(found.landmarks) == len(learned)
+    np.testing.assert_array_equal(found.ignored, ignored)
 
 
 def test_what_is_no_face_is_less_than_half_of_one(faced: Faced) -> None:
