@@ -12,9 +12,9 @@ MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
 
 def update(result: dict[str, Any]) -> None:
     """Bring them up to date in a result as it is so far."""
-    # The peaks are those of the processor's cores all together, for arithmetic and nothing else.
-    whole = result["threads"] is None and result["settings"]["clock"] == "network"
-    peaks = result["machine"]["peaks"] if whole else None
+    # The peaks are those of as many threads, for arithmetic and nothing else.
+    alone = result["settings"]["clock"] == "network"
+    peaks = result["machine"]["peaks"] if alone else None
     for row in result["variants"]:
         row["batches"] = [
             _batch(row, int(batch), done, peaks) for batch, done in row["rounds"].items() if done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
 PANELS = 4  # side by side
+LINES = 23  # points that a name and its size take
+NEAR = (0.3, 0.25)  # of the points' range in x and y: names of nearer ones would cover each other
 SIDES = ("female_right", "male_right")
 
 
@@ -101,8 +104,7 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) ->
     points = [(x, 100 * v["accuracy"]["value"]) for x, v in placed]
     best = pareto(points)
     axis.plot(*zip(*best), color=OURS, lw=1.5, alpha=0.6, zorder=1)
-    middle = sorted(point[1] for point in points)[len(points) // 2]
-    above = [point[1] >= middle for point in points]
+    places = _names(points, scale)
     for number, ((_, variant), point) in enumerate(zip(placed, points)):
         color = PEER if variant.get("kind") == "peer" else OURS if point in best else BEATEN
         low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
@@ -110,25 +112,49 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) ->
         axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
         megabytes = variant["bytes"] / 1e6
         axis.scatter(*point, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
-        # Names stand above or below, and away from the next point on the same side.
-        up, rank = above[number], above[:number].count(above[number])
+        up, level = places[number]
         axis.annotate(
             f"{variant['name']}\n{megabytes:.1f} MB",
             point,
             textcoords="offset points",
-            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5)),
-            ha="right" if rank < above.count(up) / 2 else "left",
+            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5 + LINES * level)),
+            ha="center",
             va="bottom" if up else "top",
             fontsize=8,
         )
     axis.set_xscale(scale)
-    axis.margins(0.2, 0.15)
+    axis.margins(0.2, 0.25)
     if scale == "log":
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(axis="x", which="minor", labelsize=7)
     _plain(axis)
+
+
+def _names(points: Sequence[tuple[float, float]], scale: str) -> list[tuple[bool, int]]:
+    """Where the names of points, sorted by x, stand: whether above, and beyond how many others.
+
+    Better ones have theirs above. Names that would cover each other are stacked.
+    """
+    along = [math.log10(x) if scale == "log" else x for x, _ in points]
+    width = (max(along) - min(along)) or 1.0
+    high = [y for _, y in points]
+    height = (max(high) - min(high)) or 1.0
+    middle = sorted(high)[len(high) // 2]
+    places: list[tuple[bool, int]] = []
+    for number, y in enumerate(high):
+        up = y > middle
+        near = [
+            places[other][1]
+            for other in range(number)
+            if places[other][0] == up
+            and along[number] - along[other] < NEAR[0] * width
+            and abs(y - high[other]) < NEAR[1] * height
+        ]
+        level = next(n for n in range(number + 1) if n not in near)
+        places.append((up, level))
+    return places
 
 
 def _plain(axis: Any) -> None:

@@ -101,7 +101,7 @@ def _begin(
     else:
         result = {
             "command": " ".join(["python benchmarks/run.py", *argv]),
-            "machine": {**machine.describe(), "peaks": probe.peaks()},
+            "machine": {**machine.describe(), "peaks": probe.peaks(arguments.threads)},
             "settings": settings,
             "threads": arguments.threads,
             "variants": [],

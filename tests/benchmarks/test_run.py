@@ -248,6 +248,13 @@ def test_pareto_front() -> None:
     assert figures.pareto(points) == [(1.0, 90.0), (4.0, 95.0)]
 
 
+def test_names_of_near_points_do_not_cover_each_other() -> None:
+    points = [(0.1, 90.0), (0.5, 95.0), (0.52, 94.9), (0.7, 94.8), (5.0, 95.5)]
+    places = figures._names(points, "log")
+    assert places[0] == (False, 0) and places[-1] == (True, 0)
+    assert [places[n] for n in (1, 2, 3)] == [(True, 0), (False, 0), (False, 1)]
+
+
 def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
@@ -291,22 +298,46 @@ def test_unsteady_rows_are_marked(result: dict[str, Any]) -> None:
     assert "in 1 of 4 rows, marked *" in report.caption(result)
 
 
-def test_the_probe_of_int8_is_one_product() -> None:
+@pytest.mark.parametrize(
+    ("operator", "kinds", "stored"),
+    [
+        ("MatMul", ("FLOAT", "FLOAT", "FLOAT"), probe.MATMUL),
+        ("MatMulInteger", ("UINT8", "INT8", "INT32"), probe.MATMUL_INTEGER),
+    ],
+)
+def test_a_probe_is_one_product(operator: str, kinds: tuple[str, ...], stored: bytes) -> None:
     onnx = pytest.importorskip("onnx", reason="the runtime does not install it")
-    make, types = onnx.helper, onnx.TensorProto
+    make = onnx.helper
+    names, shapes = ("left", "right", "product"), (["M", "K"], ["K", "N"], ["M", "N"])
     ends = [
-        make.make_tensor_value_info(name, kind, shape)
-        for name, kind, shape in (
-            ("left", types.UINT8, ["M", "K"]),
-            ("right", types.INT8, ["K", "N"]),
-            ("product", types.INT32, ["M", "N"]),
-        )
+        make.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), shape)
+        for name, kind, shape in zip(names, kinds, shapes)
     ]
-    node = make.make_node("MatMulInteger", ["left", "right"], ["product"])
+    node = make.make_node(operator, names[:2], names[2:])
     graph = make.make_graph([node], "g", ends[:2], ends[2:])
     version = [make.make_opsetid("", 17)]
     model = make.make_model(graph, opset_imports=version, ir_version=8)
-    assert model.SerializeToString() == probe.MATMUL_INTEGER
+    assert model.SerializeToString() == stored
+
+
+def test_a_row_is_compared_with_the_peak_of_its_precision() -> None:
+    """Or with that of memory, if that binds it; of other clocks than the network's with none."""
+    result: dict[str, Any] = {
+        "machine": {"peaks": {"gemm_gmacs": 100.0, "int8_gmacs": 400.0, "copy_gb_s": 10.0}},
+        "settings": {"clock": "network", "data": None},
+        "variants": [],
+    }
+    timed = dict.fromkeys(("p50_ms", "p90_ms", "p99_ms", "faces_per_s"), 1.0)
+    for precision, macs, size in (("fp32", 5e7, 10), ("int8", 5e7, 10), ("int8", 1, 5_000_000)):
+        facts = {"precision": precision, "macs": macs, "bytes": size, "input_size": 10}
+        row = {"provider": "CPU", "rounds": {"1": [{**timed, "runs": 1}]}, **facts}
+        result["variants"].append(row)
+    derived.update(result)
+    found = [v["batches"][0]["roofline"] for v in result["variants"]]
+    assert found == pytest.approx([0.5, 0.125, 0.5], rel=1e-3)
+    result["settings"]["clock"] = "crop"
+    derived.update(result)
+    assert all(v["batches"][0]["roofline"] is None for v in result["variants"])
 
 
 def test_a_damaged_result_is_not_gone_on_with(
