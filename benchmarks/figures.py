@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import Any
 
 OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
 PANELS = 4  # side by side
-LINES = 23  # points that a name and its size take
-NEAR = (0.3, 0.25)  # of the points' range in x and y: names of nearer ones would cover each other
+# Where a name may stand beside its point, in points of print, the nearest first.
+PLACES = sorted(
+    ((x, y) for x in range(-100, 101, 20) for y in range(-100, 101, 6) if abs(y) > 16),
+    key=lambda place: (place[0] / 2) ** 2 + place[1] ** 2,
+)
 SIDES = ("female_right", "male_right")
 
 
@@ -82,10 +84,13 @@ def save_front(result: dict[str, Any], path: Path) -> None:
 
 def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
     """A figure of balanced accuracy against latency, memory or size, with the Pareto front."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     along = AXES[axis]
-    figure = Figure(figsize=(max(8, 5.4 * len(engines)), 4.6), layout="constrained")
+    most = max(sum(v["engine"] == engine for v in shown(result)) for engine in engines)
+    size = (max(8, 5.4 * len(engines)), max(4.6, 0.6 * most))  # names want room
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(engines), sharex=True, sharey=True, squeeze=False)[0]
     for panel, engine in zip(panels, engines):
         own = [v for v in shown(result) if v["engine"] == engine]
@@ -93,6 +98,11 @@ def front(result: dict[str, Any], axis: str, engines: Sequence[str]) -> Any:
         panel.set_title(f"{computed_on(result, own)}, {engine}")
     figure.supxlabel(along.label + ("" if axis == "size" else "; area: file size"))
     panels[0].set_ylabel("balanced accuracy, % (bars: 95 % interval)")
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()  # now every point has its place
+    figure.set_layout_engine("none")
+    for panel, engine in zip(panels, engines):
+        _name(panel, [(along.value(v), v) for v in shown(result) if v["engine"] == engine])
     return figure
 
 
@@ -104,24 +114,13 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) ->
     points = [(x, 100 * v["accuracy"]["value"]) for x, v in placed]
     best = pareto(points)
     axis.plot(*zip(*best), color=OURS, lw=1.5, alpha=0.6, zorder=1)
-    places = _names(points, scale)
-    for number, ((_, variant), point) in enumerate(zip(placed, points)):
+    for (_, variant), point in zip(placed, points):
         color = PEER if variant.get("kind") == "peer" else OURS if point in best else BEATEN
         low, high = (100 * variant["accuracy"][end] for end in ("low", "high"))
         bar = [[point[1] - low], [high - point[1]]]
         axis.errorbar(*point, bar, color=color, alpha=0.5, lw=1)
         megabytes = variant["bytes"] / 1e6
         axis.scatter(*point, s=30 + 25 * megabytes, color=color, alpha=0.85, zorder=2)
-        up, level = places[number]
-        axis.annotate(
-            f"{variant['name']}\n{megabytes:.1f} MB",
-            point,
-            textcoords="offset points",
-            xytext=(0, (1 if up else -1) * (8 + 2 * megabytes**0.5 + LINES * level)),
-            ha="center",
-            va="bottom" if up else "top",
-            fontsize=8,
-        )
     axis.set_xscale(scale)
     axis.margins(0.2, 0.25)
     if scale == "log":
@@ -132,29 +131,42 @@ def _panel(axis: Any, placed: list[tuple[float, dict[str, Any]]], scale: str) ->
     _plain(axis)
 
 
-def _names(points: Sequence[tuple[float, float]], scale: str) -> list[tuple[bool, int]]:
-    """Where the names of points, sorted by x, stand: whether above, and beyond how many others.
-
-    Better ones have theirs above. Names that would cover each other are stacked.
+def _name(panel: Any, placed: Sequence[tuple[float, dict[str, Any]]]) -> None:
+    """Put the names of subjects as near to their points as they cover neither each other nor other
+    points, with a thin line to the point.
     """
-    along = [math.log10(x) if scale == "log" else x for x, _ in points]
-    width = (max(along) - min(along)) or 1.0
-    high = [y for _, y in points]
-    height = (max(high) - min(high)) or 1.0
-    middle = sorted(high)[len(high) // 2]
-    places: list[tuple[bool, int]] = []
-    for number, y in enumerate(high):
-        up = y > middle
-        near = [
-            places[other][1]
-            for other in range(number)
-            if places[other][0] == up
-            and along[number] - along[other] < NEAR[0] * width
-            and abs(y - high[other]) < NEAR[1] * height
-        ]
-        level = next(n for n in range(number + 1) if n not in near)
-        places.append((up, level))
-    return places
+    from matplotlib.text import Text
+
+    renderer = panel.figure.canvas.get_renderer()
+    points = [(x, 100 * v["accuracy"]["value"]) for x, v in placed]
+    taken = [_around(panel.transData.transform(point)) for point in points]
+    for point, (_, variant) in zip(points, placed):
+        text = panel.annotate(
+            f"{variant['name']}\n{variant['bytes'] / 1e6:.1f} MB",
+            point,
+            xytext=PLACES[0],
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "alpha": 0.5},
+        )
+        for place in PLACES:
+            text.set_position(place)
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)  # without the line
+            corners = [(box.x0, box.y0), (box.x1, box.y1)]
+            inside = all(panel.bbox.contains(*corner) for corner in corners)
+            if inside and not box.count_overlaps(taken):
+                break
+        taken.append(box)
+
+
+def _around(point: Any) -> Any:
+    from matplotlib.transforms import Bbox
+
+    (x, y), reach = point, 5  # px
+    return Bbox([[x - reach, y - reach], [x + reach, y + reach]])
 
 
 def _plain(axis: Any) -> None:
@@ -198,7 +210,7 @@ def groups(judged: dict[str, dict[str, Any]], dataset: str) -> Any:
                 panel.barh(place, 100 * share["value"], 0.34, color=color, alpha=0.8)
                 panel.plot([100 * share["low"], 100 * share["high"]], [place] * 2, "k", lw=1)
         panel.set_yticks(range(len(names)), names)
-        panel.set_title(name, fontsize=9)
+        panel.set_title(name.replace(" (", "\n("), fontsize=9)
         _plain(panel)
     for panel in panels[len(own) :]:
         panel.set_axis_off()

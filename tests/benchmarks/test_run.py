@@ -248,11 +248,22 @@ def test_pareto_front() -> None:
     assert figures.pareto(points) == [(1.0, 90.0), (4.0, 95.0)]
 
 
-def test_names_of_near_points_do_not_cover_each_other() -> None:
-    points = [(0.1, 90.0), (0.5, 95.0), (0.52, 94.9), (0.7, 94.8), (5.0, 95.5)]
-    places = figures._names(points, "log")
-    assert places[0] == (False, 0) and places[-1] == (True, 0)
-    assert [places[n] for n in (1, 2, 3)] == [(True, 0), (False, 0), (False, 1)]
+def test_names_of_near_points_do_not_cover_each_other(result: dict[str, Any]) -> None:
+    from matplotlib.text import Text
+
+    result = deepcopy(result)
+    one, *_ = result["variants"]
+    for number in range(6):
+        other = deepcopy(one)
+        other["name"] = f"neighbour{number}_int8"
+        other["batches"][0]["p50_ms"] *= 1 + number / 50
+        result["variants"].append(other)
+    figure = figures.front(result, "latency", [one["engine"]])
+    (panel,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in panel.texts]  # without the lines to them
+    assert len(boxes) == len(result["variants"])
+    for number, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:number])
 
 
 def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> None:
