@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import re
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
@@ -23,6 +25,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0  # s between attempts to reconnect, doubl
 OPENING = 5.0  # s that a live source may take until it is open
 STALE_AFTER = 3.0  # s without a frame before the source counts as lost
 CLOSING = 0.5  # s that closing waits for OpenCV to return
+EXITING = (
+    10.0  # s that the end of the program waits for that: OpenCV gives a silent camera up before
+)
 
 _ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
 _VIDEO = re.compile(
@@ -114,6 +119,7 @@ class Camera:
             raise DataError(f"{shown(text)}: OpenCV cannot read it as a video")
         name = f"camera {shown(text)}"
         self._thread = threading.Thread(target=self._run, args=(capture,), name=name, daemon=True)
+        _begun.add(self)
         self._thread.start()
 
     def read(self, timeout: Optional[float] = None) -> Optional[Frame]:
@@ -149,7 +155,7 @@ class Camera:
 
         It waits for half a second since `stop` at most. A thread that is still inside OpenCV, which
         cannot be interrupted while it opens or reads, frees the source itself as soon as OpenCV
-        returns (for an address after some seconds); it does not keep the program from ending.
+        returns (for an address after some seconds, which the end of the program waits for).
         """
         self.stop()
         self._thread.join(timeout=max(0.0, self._given_up - time.monotonic()))
@@ -232,6 +238,19 @@ class Camera:
         """Pause between attempts; True if closed meanwhile."""
         with self._changed:
             return self._changed.wait_for(lambda: self._ended, seconds)
+
+
+_begun: weakref.WeakSet[Camera] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """A thread that came back from OpenCV while Python is taken down would abort the process."""
+    cameras, end = list(_begun), time.monotonic() + EXITING
+    for camera in cameras:
+        camera.stop()
+    for camera in cameras:
+        camera._thread.join(max(0.0, end - time.monotonic()))
 
 
 def shown(source: Union[int, str]) -> str:

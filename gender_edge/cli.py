@@ -293,7 +293,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     from . import watch  # here: what only cameras need
 
     try:
-        with watch.terminable(), watch.joined(), ExitStack() as stack:
+        with watch.terminable(), ExitStack() as stack:
             _follow(arguments, stack)
     except KeyboardInterrupt:  # how one stops watching
         pass

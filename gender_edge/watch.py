@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from .labelled import LABELS
 from .pipeline import Pipeline, Result, TrackedFace
 
 EVERY = 1.0  # s between two views of the table
-PATIENCE = 10.0  # s for threads to end: OpenCV gives a silent camera up before
 KEPT = 1000  # tracks of a camera that are remembered: many more than can be in a frame
 COLUMNS = (
     *("camera", "frames", "fps", "dropped", "reconnects", "p50 ms", "p99 ms"),
@@ -42,22 +40,6 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def joined() -> Iterator[None]:
-    """Threads that were begun meanwhile have ended behind it, or ten seconds are over.
-
-    The thread of a silent camera is inside OpenCV for some seconds. If it came back while Python is
-    being taken down, the whole process would abort.
-    """
-    others = set(threading.enumerate())
-    try:
-        yield
-    finally:
-        end = time.monotonic() + PATIENCE
-        for thread in set(threading.enumerate()) - others:
-            thread.join(max(0.0, end - time.monotonic()))
 
 
 @dataclass

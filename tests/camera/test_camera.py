@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -161,6 +163,28 @@ def test_closing_does_not_wait_for_a_camera_that_never_answers(
             while connection.recv(4096):  # what it asked for; nothing once OpenCV let go
                 pass
     assert wait_for(lambda: not any(c._thread.is_alive() for c in cameras), 10)
+
+
+def test_a_program_ends_well_while_a_camera_is_silent(silent: socket.socket) -> None:
+    """Its thread is inside OpenCV when the last line is done, and comes back from there before
+    Python is all taken down, which takes its time here.
+    """
+    program = f"""
+import time
+from gender_edge.camera import Camera
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(6)
+
+slow = Slow()
+camera = Camera("rtsp://127.0.0.1:{silent.getsockname()[1]}/door")
+time.sleep(1)
+camera.close()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_closing_does_not_wait_for_a_camera_that_froze(rtsp: RtspServer) -> None:

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from gender_edge.faces import Detector
 from gender_edge.metrics import Metrics, prometheus
 from gender_edge.pipeline import Pipeline, Result, TrackedFace
 from gender_edge.saving import GAP, Recorder
-from gender_edge.watch import KEPT, Tally, joined, table
+from gender_edge.watch import KEPT, Tally, table
 from tests.camera.conftest import Scripted
 
 
@@ -231,19 +230,6 @@ def test_metrics_listen_where_they_are_told(
     assert status == 0 and f"metrics: http://{bound}:" in err
     with pytest.raises(SystemExit):
         main(["watch", str(path), "--metrics", "localhost"])
-
-
-def test_no_thread_is_left_in_opencv() -> None:
-    """It would abort the process if it came back while Python is taken down."""
-    began, last = threading.Event(), threading.Thread(target=time.sleep, args=(0.5,))
-    other = threading.Thread(target=began.wait)
-    other.start()
-    with pytest.raises(KeyboardInterrupt), joined():
-        last.start()
-        raise KeyboardInterrupt
-    assert not last.is_alive() and other.is_alive()
-    began.set()
-    other.join()
 
 
 def test_a_table_tells_reconnects_and_label_changes(
