@@ -39,7 +39,7 @@ from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe, Source
-from .runs import CONFIG, WEIGHTS, config, keep_split
+from .runs import CONFIG, INITIAL, WEIGHTS, config, keep_split
 from .train import train
 from .trunks import Trunks
 from .validate import targets
@@ -220,7 +220,10 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
 
 
 def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
-    """RUN_aware/fp32.onnx: the finished network of a recipe, taught on with INT8's rounding."""
+    """RUN_aware/fp32.onnx: the finished network of a recipe, taught on with INT8's rounding.
+
+    What was taught on from earlier weights of that recipe is removed.
+    """
     own = replace(
         recipe,
         name=f"{recipe.name}_aware",
@@ -231,7 +234,10 @@ def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
         sizes=(recipe.input_size,) * recipe.aware_epochs,
         learning_rate=AWARE_RATE * recipe.learning_rate,
     )
-    return onnx_step(own, train_step(own, places, workers), places.runs / own.name)
+    run = places.runs / own.name
+    if run.exists() and not fresh(run / INITIAL, places.runs / recipe.name / WEIGHTS):
+        shutil.rmtree(run)
+    return onnx_step(own, train_step(own, places, workers), run)
 
 
 def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:

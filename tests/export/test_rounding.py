@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export import graph, recipe, rounding
 from export.architectures import Network, build
-from export.build import Places, learned_from, quantize_step
+from export.build import Places, aware_step, learned_from, quantize_step
 from export.card import quantization
 from export.quantize import calibration_crops, quantize
 from export.runs import finished
@@ -105,6 +105,13 @@ def test_a_loss_past_the_gate_is_taught_away(
     source.touch()
     quantize_step(tiny, source, places, workers=0)
     report, before = json.loads(report_file.read_text()), json.loads(kept[report_file])
+    taught = places.runs / "tiny_aware" / "weights.safetensors"
+    first = taught.stat().st_mtime_ns
+    aware_step(tiny, places, workers=0)
+    assert taught.stat().st_mtime_ns == first
+    (run / "weights.safetensors").touch()  # as if trained anew: what was taught on is of no use
+    aware_step(tiny, places, workers=0)
+    assert taught.stat().st_mtime_ns > first
     own = json.loads((run / "aware.json").read_text())
     for file, content in kept.items():  # the session's own again
         file.write_bytes(content)
