@@ -42,7 +42,7 @@ def _roofline(
     """The least time that the processor's peaks allow, as a share of the time that it took: by
     arithmetic in the row's precision, or by reading weights and pixels once.
     """
-    if peaks is None or not row.get("macs") or not row["provider"].startswith("CPU"):
+    if peaks is None or not row.get("macs") or row.get("gpu"):
         return None
     pixels = figures["batch"] * 3 * row["input_size"] ** 2
     gmacs = peaks["int8_gmacs" if row["precision"] == "int8" else "gemm_gmacs"]

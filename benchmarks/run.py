@@ -111,7 +111,8 @@ def _begin(
         if (own["name"], own["engine"]) not in known:
             kind = "variant" if own["kind"] == "variant" else "peer"
             row = {"name": own["name"], "asked": own["engine"], "kind": kind}
-            result["variants"].append({**row, "engine": own["engine"], "rounds": {}})
+            facts = {"engine": own["engine"], "macs": own.get("macs"), "rounds": {}}
+            result["variants"].append({**row, **facts})
     return result
 
 

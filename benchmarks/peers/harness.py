@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.subjects import Face, Subject
 from gender_edge.errors import DataError
 
-from . import sessions
+from . import cost, sessions
 
 HARNESS = "run_peers.py"
 KIND = "harness"
@@ -39,6 +39,7 @@ def describe(folder: Path, threads: int | None) -> list[dict[str, Any]]:
             "name": name if short.count(name) == 1 else adapter.name,
             "engine": engine,
             "kind": KIND,
+            "macs": _macs(adapter),
             "open": {
                 "folder": str(folder),
                 "name": adapter.name,
@@ -55,6 +56,17 @@ def _onnx(adapter: Any) -> bool:
     """Whether it runs one ONNX file on ONNX Runtime, which other engines take just as well."""
     files = [str(file) for file in adapter.files]
     return adapter.engine == "onnxruntime" and bool(files) and files[0].endswith(".onnx")
+
+
+def _macs(adapter: Any) -> int | None:
+    """Of a network in one of the two formats that can be read; what a peer's files hold is its own
+    affair, so that one that cannot be read is merely not counted.
+    """
+    found = [Path(file) for file in adapter.files if str(file).endswith((".onnx", ".xml"))]
+    try:
+        return cost.macs(found[0]) if len(found) == 1 else None
+    except RuntimeError:
+        return None
 
 
 class HarnessPeer(Subject):

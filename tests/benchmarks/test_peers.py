@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import peers, processes, scenes
+from benchmarks.peers import cost
 from benchmarks.processes import Process, SubjectError
 from benchmarks.subjects import variant
 from gender_edge import DataError, zoo
@@ -30,6 +31,10 @@ def test_a_missing_package_is_a_reason() -> None:
 def test_harness_peers_run() -> None:
     """Each peer of the harness that can be opened here gives a probability for every face."""
     found = [p for p in peers.find(SHARED, 1) if p["kind"] == "harness"]
+    if importlib.util.find_spec("openvino"):
+        counted = {p["name"]: round(p["macs"] / 1e6) for p in found if p["macs"]}
+        assert counted["oarriaga-mini_XCEPTION"] == 10  # as the folder's README tells them
+        assert counted["openvino-retail-0013-INT8"] == 47
     assert len(found) >= 4 and len({(p["name"], p["engine"]) for p in found}) == len(found)
     opened, answers = 0, dict[str, np.ndarray]()
     for description in found:
@@ -45,6 +50,14 @@ def test_harness_peers_run() -> None:
         assert len(subject.run(subject.blank(3))) == 3
         assert subject.facts()["bytes"] > 10_000
     assert opened >= 3
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_multiply_accumulates_are_counted_in_a_file(name: str) -> None:
+    """Of our own files as many as were counted in their networks before export."""
+    pytest.importorskip("openvino")
+    entry = zoo.entry(name)
+    assert cost.macs(entry.path) == entry.evaluation["spec"]["macs"]
 
 
 def test_a_folder_without_a_harness_is_told(tmp_path: Path) -> None:

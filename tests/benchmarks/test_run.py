@@ -341,7 +341,7 @@ def test_a_row_is_compared_with_the_peak_of_its_precision() -> None:
     timed = dict.fromkeys(("p50_ms", "p90_ms", "p99_ms", "faces_per_s"), 1.0)
     for precision, macs, size in (("fp32", 5e7, 10), ("int8", 5e7, 10), ("int8", 1, 5_000_000)):
         facts = {"precision": precision, "macs": macs, "bytes": size, "input_size": 10}
-        row = {"provider": "CPU", "rounds": {"1": [{**timed, "runs": 1}]}, **facts}
+        row = {"gpu": None, "rounds": {"1": [{**timed, "runs": 1}]}, **facts}
         result["variants"].append(row)
     derived.update(result)
     found = [v["batches"][0]["roofline"] for v in result["variants"]]
