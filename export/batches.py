@@ -26,31 +26,37 @@ logger = logging.getLogger(__name__)
 
 
 class Views(Dataset[tuple[Tensor, int, int]]):
-    """A random view of a face, its class and its place in all packs; the same for the same seed
-    and epoch.
+    """An epoch's random views of faces, each with its class and the face's place in all packs.
+
+    A view is the same for the same seed, epoch and turn in it, wherever the epoch is taken up.
 
     Args:
+        order: int (D,), the picture of each turn; one that is drawn twice is seen in two views.
         crop: one of `AUGMENTATIONS`.
         size: side of the views, in pixels.
+        seed: of the training, and the epoch.
     """
 
     def __init__(
         self,
         packs: list[Pack],
+        order: np.ndarray,
         crop: Callable[..., np.ndarray],
         size: int,
         seed: tuple[int, int],
     ) -> None:
-        self.packs, self.crop, self.size, self.seed = packs, crop, size, seed
+        self.packs, self.order = packs, order
+        self.crop, self.size, self.seed = crop, size, seed
         self.starts = np.cumsum([0] + [len(p) for p in packs])
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self.order)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int, int]:
+    def __getitem__(self, turn: int) -> tuple[Tensor, int, int]:
+        number = int(self.order[turn])
         part = int(np.searchsorted(self.starts, number, "right")) - 1
         pack, inside = self.packs[part], number - int(self.starts[part])
-        rng = np.random.default_rng((*self.seed, number))
+        rng = np.random.default_rng((*self.seed, turn))
         sample = pack.samples[inside]
         crop = self.crop(pack.image(inside), sample, CropRule(), self.size, rng)
         return torch.from_numpy(crop), LABELS.index(sample.label), number
@@ -131,7 +137,7 @@ def batches(
         raise DataError(f"augmentation={recipe.augmentation!r}: expected one of {known}")
     seed = (recipe.seed, epoch)
     order, size = draw(weights, seed), recipe.batch_size
-    chosen = order[first * size : steps_of(recipe, weights) * size]
-    views = Views(packs, crop, recipe.sizes[epoch], seed)
+    turns = range(first * size, steps_of(recipe, weights) * size)
+    views = Views(packs, order, crop, recipe.sizes[epoch], seed)
     pinned = torch.cuda.is_available()
-    return DataLoader(views, size, sampler=chosen.tolist(), num_workers=workers, pin_memory=pinned)
+    return DataLoader(views, size, sampler=turns, num_workers=workers, pin_memory=pinned)
