@@ -1,5 +1,6 @@
 """`python -m export build NAME`: from labelled photographs to a shipped model.
 
+`python -m export build --data FACES`: the same for one labelled folder or list of your own.
 `python -m export compare`: the reference systems of the field beside what is shipped.
 `python -m export detector`: the face detector.
 """
@@ -20,12 +21,13 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, compare, findings, recipe
-from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
+from . import card, compare, findings, own, recipe
+from .build import build, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
 from .detector.train import Settings
+from .prepare import Places, learned_from
 from .prune import compared
 from .trunks import Trunks
 
@@ -44,11 +46,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
     ):
         verb = verbs.add_parser(name, help=text)
-        verb.add_argument("name", help="a recipe of export/recipes/, or a path to a .toml file")
+        wanted, count = "a recipe of export/recipes/, or a path to a .toml file", None
+        if call is _build:
+            wanted, count = f"{wanted}; without one, --data is itself the labelled set", "?"
+        verb.add_argument("name", nargs=count, help=wanted)
         _add_arguments(verb)
         verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
         add_more(verb)
-        verb.set_defaults(call=call)
+        verb.set_defaults(call=call, called=None)
+    verb = verbs.choices["build"]
+    verb.add_argument("--name", dest="called", help="what to call the variant (default: NAME, own)")
+    verb.set_defaults(models=None)  # those of the package only where a recipe is named
     verb = verbs.add_parser("compare", help="reference systems beside what is shipped, one table")
     _add_places(verb)
     verb.add_argument("--out", type=Path, help="a .md file, with a .json beside it")
@@ -80,7 +88,7 @@ def _for_making(verb: argparse.ArgumentParser) -> None:
         "--init",
         metavar="FILE",
         help="VGG16's convolutions (safetensors); or 'imagenet' for torchvision's or timm's "
-        "download, 'imagenet:FILE' for their state dict at hand",
+        "download, 'imagenet:FILE' for their state dict at hand; or 'run:NAME', a finished run's",
     )
     verb.add_argument(
         "--age-trunk",
@@ -124,8 +132,12 @@ def _add_detector_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    for name in build(*_wanted(arguments), arguments.workers):
-        print(f"shipped {arguments.models / name}")
+    if arguments.models is None:
+        arguments.models = ROOT / "models" if arguments.name else own.MODELS
+    wanted, places = _wanted(arguments)
+    for name in build(wanted, places, arguments.workers):
+        print(f"shipped {places.models / name}")
+        print(own.summary(places.models / name))
     return 0
 
 
@@ -194,7 +206,9 @@ def _detector(arguments: argparse.Namespace) -> int:
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
-    wanted, vgg16, imagenet = recipe.load(arguments.name), None, None
+    wanted, vgg16, imagenet = recipe.load(arguments.name or own.RECIPE), None, None
+    if arguments.called:
+        wanted = replace(wanted, name=arguments.called)
     if arguments.epochs is not None:
         if not 1 <= arguments.epochs <= wanted.epochs:
             raise DataError(f"--epochs {arguments.epochs}: expected 1 to {wanted.epochs}")
@@ -204,15 +218,18 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         imagenet = Path(file) if file else None
         if not wanted.init.startswith("pruned:"):  # that starts from a network, whatever its start
             wanted = replace(wanted, init="imagenet")
+    elif kind == "run":
+        wanted = replace(wanted, init=arguments.init)
     elif arguments.init:
         vgg16 = Path(arguments.init)
-    return wanted, Places(
+    places = Places(
         data=arguments.data,
         runs=arguments.runs,
         models=arguments.models,
         detector=arguments.detector,
         trunks=Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16, imagenet),
     )
+    return (wanted, places) if arguments.name else own.fitted(wanted, places, arguments.workers)
 
 
 if __name__ == "__main__":

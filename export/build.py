@@ -3,19 +3,16 @@
 Each step is a function from files to files. A step whose output is newer than its inputs is
 skipped, so an interrupted build goes on where it stopped.
 
-    data/NAME/annotated.csv   labels, splits, boxes, landmarks     data/NAME-SPLIT/   pixels
     RUN/weights.safetensors   RUN/fp32.onnx   RUN/int8.onnx        RUN/fp32/, RUN/int8/ as shipped
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -26,47 +23,26 @@ from tqdm import tqdm
 
 from gender_edge import evaluation
 from gender_edge.classifier import Classifier
-from gender_edge.errors import DataError
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
+from gender_edge.labelled import LABELS, Sample
 from gender_edge.spec import CropRule, ModelSpec
 
 from . import card, graph, int8, parent, plots, robustness
-from .annotate import annotate
 from .architectures import Network, in_colour
 from .calibrate import abstention_thresholds, fit_temperature
-from .data import Pack, drop_copies, look, pack, readable, split_off
+from .data import look
 from .duplicates import Fingerprints, near_pairs
+from .files import digest, fresh, replacing, write
+from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
-from .recipe import Recipe, Source
+from .recipe import Recipe
 from .runs import CONFIG, INITIAL, WEIGHTS, config, keep_split
 from .train import train
-from .trunks import Trunks
 from .validate import targets
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT_SHARE = 0.1  # carved from train where a set has no such split of its own
 AWARE_RATE = 0.1  # of the recipe's learning rate: weights are to move by steps of the INT8 grid
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a build reads and writes.
-
-    Attributes:
-        data: folder of the labelled folders and lists that recipes name.
-        runs: run folders, and the prepared data below `data/`.
-        models: the shipped models and their registry.
-        detector: YuNet ONNX file; None where all lists have boxes already.
-        trunks: for recipes with `init = "trunk"`.
-    """
-
-    data: Path
-    runs: Path
-    models: Path
-    detector: Optional[Path] = None
-    trunks: Trunks = field(default_factory=Trunks)
 
 
 def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
@@ -75,7 +51,8 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     Raises:
         DataError: data, or what the recipe starts from, are not as they have to be.
     """
-    _testable(recipe, places, workers)
+    check(recipe, places, workers)
+    parent.check(recipe, places.runs)
     run = places.runs / recipe.name
     network = train_step(recipe, places, workers)
     if recipe.protocol:
@@ -102,85 +79,11 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
     ]
 
 
-def _testable(recipe: Recipe, places: Places, workers: int) -> None:
-    """Look at the test sets before hours of training, not after.
-
-    Raises:
-        DataError: one has not faces of both labels.
-    """
-    for part in recipe.test if recipe.precisions else ():
-        samples = annotated(part.list, places, workers)
-        labels = sorted({s.label for s in samples if s.split == part.split})
-        if labels != sorted(LABELS):
-            found = " and ".join(labels) or "no"
-            raise DataError(
-                f"{part.list}: the split {part.split!r} has {found} faces; testing needs faces of "
-                "both labels"
-            )
-
-
-def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
-    """One labelled set, ready: readable, faces found, every split there, no picture in two."""
-    target = places.runs / "data" / stem(name) / "annotated.csv"
-    if not target.exists():
-        samples = readable(read_labelled(places.data / name))
-        if any(s.box is None and s.landmarks is None for s in samples):
-            if places.detector is None:
-                raise DataError(f"{name} has no boxes; name a YuNet ONNX file with --detector")
-            samples = annotate(samples, places.detector, workers)
-            lost = sum(s.box is None for s in samples)
-            logger.info(
-                "%s: no face found in %d of %d pictures, used whole", name, lost, len(samples)
-            )
-        if {s.split for s in samples} == {None}:
-            samples = [replace(s, split="train") for s in samples]
-            samples = split_off(samples, "train", "test", HELD_OUT_SHARE)
-        if not any(s.split == "val" for s in samples) and any(s.split == "train" for s in samples):
-            samples = split_off(samples, "train", "val", HELD_OUT_SHARE)
-        write_csv(drop_copies(samples), target)
-    return read_labelled(target)
-
-
-def stem(name: str) -> str:
-    """A folder's name for a set: `a/list.csv` and `b/list.csv` are two."""
-    return "-".join(Path(name).with_suffix("").parts)
-
-
-def packed(source: Source, places: Places, workers: int = 1) -> Pack:
-    """The decoded pictures of one split of one set."""
-    samples = [s for s in annotated(source.list, places, workers) if s.split == source.split]
-    if not samples:
-        raise DataError(f"{source.list} has no split {source.split!r}; see its annotated.csv")
-    return pack(samples, places.runs / "data" / f"{stem(source.list)}-{source.split}")
-
-
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.train` for what lies in the run folder."""
     packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
     return train(recipe, packs, validation, run, places.trunks, workers)
-
-
-def learned_from(
-    recipe: Recipe, places: Places, workers: int = 1
-) -> tuple[list[Pack], dict[str, Pack]]:
-    """The pictures of a recipe's training, and those that validate it, by name of their set."""
-    packs = [packed(source, places, workers) for source in recipe.train]
-    return packs, {stem(s.list): packed(s, places, workers) for s in recipe.validate}
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A file to write beside the target, which it replaces when it is whole."""
-    partial = target.with_name(f"partial-{target.name}")
-    yield partial
-    partial.replace(target)
-
-
-def fresh(output: Path, *inputs: Path) -> bool:
-    """Whether a file is there and newer than all that it is made from."""
-    made = output.stat().st_mtime if output.exists() else 0.0
-    return made > max(i.stat().st_mtime for i in inputs)
 
 
 def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
@@ -203,7 +106,8 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
         packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
-        report = int8.choose(source, crops, validation, methods, target)
+        best = target.with_name("ptq.onnx")  # int8.onnx is new only when the choice is made
+        report = int8.choose(source, crops, validation, methods, best)
         if report["lost_most"] > recipe.gate and recipe.aware_epochs:
             logger.warning("%s: INT8 loses %g points, taught on", target, report["lost_most"])
             taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
@@ -211,9 +115,9 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
             aware = int8.choose(taught, crops, validation, methods, other, exact)
             if aware["lost_most"] < report["lost_most"]:
                 before = {"epochs": recipe.aware_epochs, "lost": report["lost_most"]}
-                report = {**aware, "aware": before}
-                target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-                other.replace(target)
+                report, best = {**aware, "aware": before}, other
+        write(target.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+        best.replace(target)  # last: where it is, its report is
         if report["lost_most"] > recipe.gate:
             logger.warning("%s loses %g points on a set", target, report["lost_most"])
     return target
@@ -296,7 +200,11 @@ def evaluate_step(
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
-    if fresh(target, model):
+    pruned = recipe.init.startswith(parent.PRUNED) and len(framings) > 1
+    inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
+    if pruned:
+        inputs.append(parent.evaluation_of(recipe, model.parent.name, places.runs))
+    if fresh(target, *inputs):
         return target
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
@@ -331,9 +239,9 @@ def evaluate_step(
     report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
     if report.exists():
         content["quantization"] = json.loads(report.read_text())
-    if recipe.init.startswith("pruned:") and len(framings) > 1:
+    if pruned:
         content["parent"] = parent.compared(recipe, model, places.runs)
-    target.write_text(json.dumps(content, indent=1) + "\n")
+    write(target, json.dumps(content, indent=1) + "\n")
     return target
 
 
@@ -377,16 +285,15 @@ def ship(folder: Path, models: Path, default: bool = False, section: str = "mode
     home = models / name
     home.mkdir(parents=True, exist_ok=True)
     for file in ("model.onnx", "evaluation.json", "card.md"):
-        shutil.copyfile(folder / file, home / file)
-    registry_file = models / "registry.json"
-    registry: dict[str, Any] = {"default": name, "models": {}}
+        with replacing(home / file) as copy:
+            shutil.copyfile(folder / file, copy)
+    registry_file, model = models / "registry.json", home / "model.onnx"
+    registry: dict[str, Any] = {"default": None, "models": {}}
     if registry_file.exists():
         registry = json.loads(registry_file.read_text())
-    if default:
+    entry = {"sha256": digest(model), "bytes": model.stat().st_size}
+    registry[section] = dict(sorted({**registry.get(section, {}), name: entry}.items()))
+    if section == "models" and (default or registry["default"] not in registry["models"]):
         registry["default"] = name
-    content = (home / "model.onnx").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    entries = {**registry.get(section, {}), name: {"sha256": digest, "bytes": len(content)}}
-    registry[section] = dict(sorted(entries.items()))
-    registry_file.write_text(json.dumps(registry, indent=1) + "\n")
+    write(registry_file, json.dumps(registry, indent=1) + "\n")
     return name

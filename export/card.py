@@ -110,8 +110,9 @@ def _given_up(own: dict[str, Any], size: int) -> str:
         ("parameters, M", spec["parameters"] / 1e6, whole["parameters"] / 1e6, 2),
         ("file, MB", size / 1e6, whole["bytes"] / 1e6, 2),
     ]
+    cut_from = "an earlier training of which" if whole.get("retrained") else "which"
     lines = [
-        f"## Against {whole['name']}, which it was cut from",
+        f"## Against {whole['name']}, {cut_from} it was cut from",
         "",
         f"| | {spec['name']} | {whole['name']} | |",
         "|---|---|---|---|",

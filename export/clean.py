@@ -25,10 +25,10 @@ from gender_edge.labelled import LABELS
 
 from . import contact_sheet, findings
 from .answers import answers_of
-from .build import Places, packed, stem
 from .data import group
 from .duplicates import Fingerprints, components, near_pairs
 from .findings import COPY, LABEL, NEAR_COPY, NO_FACE, REASONS, Finding, Pictures
+from .prepare import Places, packed, stem
 from .recipe import Recipe
 from .validate import targets
 

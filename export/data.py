@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 STORED_SIDE = 256  # px; a longer short side is averaged down to it, networks here see less
 DERIVED = "derived"
+PACKED = "samples.sha256"  # says of which samples a pack is; written last
 HELD_OUT = ("train", "val", "test")  # a copy is dropped from the split that stands further left
 
 
@@ -56,7 +57,9 @@ def split_off(samples: list[Sample], split: str, new: str, share: float) -> list
     groups = group([samples[i] for i in inside], near_pairs(prints, prints))
     # An order that is as good as random, the same wherever the pictures are the same.
     keys = [hashlib.sha256(h.tobytes()).digest() for h in prints.hashes]
-    first = {g: min(k for k, own in zip(keys, groups) if own == g) for g in set(groups)}
+    first: dict[int, bytes] = {}
+    for key, number in zip(keys, groups):
+        first[number] = min(key, first.get(number, key))
     moved, count = set(), 0
     for number in sorted(first, key=lambda g: first[g]):
         if count >= share * len(inside):
@@ -116,6 +119,11 @@ class Pack:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def digest(self) -> str:
+        """Changes with what its pictures are called or labelled, wherever they lie."""
+        listed = [(s.path.name, s.member, s.label) for s in self.samples]
+        return hashlib.sha256(repr(listed).encode()).hexdigest()
+
     def derived(self, name: str) -> Path:
         """Where to keep what was computed from these pixels; it goes when they do."""
         place = self.folder / DERIVED
@@ -141,7 +149,7 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
     """Decode every sample into `folder`, unless just these samples lie there already."""
     samples = list(samples)
     digest = hashlib.sha256(repr(samples).encode()).hexdigest()
-    done = folder / "samples.sha256"
+    done = folder / PACKED
     if not done.exists() or done.read_text() != digest:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / DERIVED, ignore_errors=True)
@@ -157,7 +165,7 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
         partial.replace(folder / "pixels.u8")
         write_csv(stored, folder / "samples.csv")
         np.save(folder / "index.npy", np.array(index, np.int64))
-        done.write_text(digest)  # last: marks a whole pack
+        done.write_text(digest)
     return Pack(folder)
 
 

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gender_edge.spec import METADATA_KEY, DetectorSpec, ModelSpec
 
 from .architectures import Network, in_colour
+from .files import replacing
 
 OPSET = 17  # the newest that TensorRT 8.6 parses
 INPUT, OUTPUT = "images", "logits"
@@ -87,12 +88,16 @@ def write_spec(source: Path, spec: Union[ModelSpec, DetectorSpec], target: Path)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     onnx.checker.check_model(model)
     target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, target)
+    with replacing(target) as partial:
+        onnx.save(model, partial)
 
 
 def revision() -> str:
-    """The git revision of this tree, marked where files differ from it."""
+    """The git revision of this tree, marked where files differ from it; "unknown" without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     folder = Path(__file__).parent
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # it is not installed
+        return "unknown"
     return result.stdout.strip() or "unknown"

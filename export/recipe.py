@@ -17,6 +17,7 @@ else:
     import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "recipes"
+TERMS = ("license", "origin")  # of weights: they come with the data
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class Recipe:
 def load(name: str) -> Recipe:
     """Read a recipe by name, or from a path to a TOML file.
 
-    An entry `like = "NAME"` takes everything that the file does not say from another recipe.
+    An entry `like = "NAME"` takes what the file does not say from another recipe; but not what
+    `Classifier()` opens, nor, for other training data, the terms and the origin of the weights.
 
     Raises:
         DataError: no such recipe, or an entry that means nothing.
@@ -178,4 +180,7 @@ def _read(name: str) -> tuple[Path, dict[str, Any]]:
     except ValueError as error:
         raise DataError(f"{path}: not TOML ({error}); mend it") from error
     model = raw.pop("like", None)
-    return path, raw if model is None else {**_read(model)[1], **raw}
+    if model is None:
+        return path, raw
+    own = {"default", *(TERMS if "train" in raw else ())}
+    return path, {**{k: v for k, v in _read(model)[1].items() if k not in own}, **raw}

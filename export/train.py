@@ -22,6 +22,7 @@ from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .lessons import Lessons
+from .provenance import hold
 from .prune import settled
 from .recipe import Recipe
 from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
@@ -54,6 +55,7 @@ def train(
         workers: processes that prepare views; 0 prepares them in this one.
     """
     recipe = settled(recipe, packs, run, trunks, workers)
+    hold(recipe, packs, run)
     remember(recipe, run)
     if not (run / WEIGHTS).exists():
         training = _Training(recipe, packs, run, trunks)

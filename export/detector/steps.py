@@ -26,7 +26,9 @@ from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
 
 from .. import graph
-from ..build import Places, annotated, fresh, packed, replacing, ship
+from ..build import ship
+from ..files import fresh, replacing
+from ..prepare import Places, annotated, packed
 from ..quantize import METHODS, quantize
 from ..recipe import Source
 from . import card, evaluate

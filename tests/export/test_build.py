@@ -13,7 +13,7 @@ import torch
 from export import graph, recipe
 from export import train as training
 from export.__main__ import main
-from export.build import Places, annotated, build, train_step
+from export.build import Places, annotated, build, ship, train_step
 from export.data import Pack
 from export.int8 import sensitivity
 from export.lessons import Lessons
@@ -55,7 +55,7 @@ def test_a_test_set_of_one_label_is_told_before_training(
     women = [line for line in lines if ",male,test," not in line]
     (tmp_path / "faces").write_text("\n".join(["path,label,split,box", *women]))
     own = replace(places, data=tmp_path, runs=tmp_path / "runs")
-    with pytest.raises(DataError, match="'test' has female faces; testing needs"):
+    with pytest.raises(DataError, match="'test': has female faces; expected"):
         build(recipe.load(str(recipe_file)), own, workers=0)
     assert not (own.runs / "tiny").exists()
 
@@ -92,6 +92,23 @@ def test_onnx_answers_like_torch(built: list[str], places: Places) -> None:
         with torch.inference_mode():
             logits = network(torch.from_numpy(crops)) / classifier.spec.temperature
     np.testing.assert_allclose(found, logits.softmax(1)[:, 0], atol=1e-4)
+
+
+def test_ship_opens_a_classifier_by_default(tmp_path: Path) -> None:
+    """Never a detector; the first classifier, and later ones only if they shall be."""
+
+    def shipped(name: str, **options: Any) -> Any:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "evaluation.json").write_text(json.dumps({"spec": {"name": name}}))
+        (folder / "model.onnx").write_text(name)
+        (folder / "card.md").write_text("")
+        assert ship(folder, tmp_path / "models", **options) == name
+        return json.loads((tmp_path / "models" / "registry.json").read_text())["default"]
+
+    assert shipped("spotter", section="detectors") is None
+    assert [shipped("a"), shipped("b"), shipped("c", default=True)] == ["a", "a", "c"]
+    assert shipped("other", section="detectors") == "c"
 
 
 class InterruptionError(Exception):
@@ -199,6 +216,21 @@ def test_a_recipe_says_only_what_is_its_own(tmp_path: Path, recipe_file: Path) -
     other.write_text('like = "nobody"\nname = "other"')
     with pytest.raises(DataError, match="no recipe 'nobody'"):
         recipe.load(str(other))
+
+
+def test_terms_come_with_the_data(tmp_path: Path) -> None:
+    """A recipe like a shipped one, with its data or with others."""
+    path = tmp_path / "mine.toml"
+    path.write_text('like = "slim"\nname = "mine"')
+    slim = recipe.load("slim")
+    assert slim.default == "int8" and slim.origin
+    assert recipe.load(str(path)) == replace(slim, name="mine", default=None)
+    path.write_text(path.read_text() + '\ntrain = [{ list = "faces", split = "train" }]')
+    with pytest.raises(DataError, match="license"):
+        recipe.load(str(path))
+    path.write_text(path.read_text() + '\nlicense = "mine"')
+    own = recipe.load(str(path))
+    assert (own.license, own.origin, own.default) == ("mine", "", None)
 
 
 def test_a_recipe_that_ships_nothing_is_only_trained(

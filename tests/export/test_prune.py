@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import graph, prune, recipe
+from export import card, graph, parent, prune, recipe
 from export.__main__ import main
 from export.architectures import Network
 from export.architectures import build as network
-from export.build import Places, build, train_step
+from export.build import Places, build, evaluate_step, train_step
 from export.data import Pack
 from export.lessons import Lessons
 from export.prune import pruned
-from export.recipe import Recipe
-from export.runs import finished
+from export.recipe import Recipe, Source
+from export.runs import finished, save_weights
 from export.train import train
 from gender_edge import DataError
 
@@ -167,7 +168,7 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     assert evaluation["sets"]["faces"]["balanced_accuracy"]["value"] > 0.8
     whole_evaluation = json.loads((places.runs / "tiny/int8/evaluation.json").read_text())
     parent = evaluation["parent"]
-    assert parent["name"] == "tiny_int8" and parent["macs"] == whole
+    assert parent["name"] == "tiny_int8" and parent["macs"] == whole and not parent["retrained"]
     assert parent["sets"]["faces"]["groups"] == whole_evaluation["sets"]["faces"]["groups"]
     assert 0 < parent["time"]["low"] <= parent["time"]["value"] <= parent["time"]["high"]
     card = (tmp_path / "tiny_p50_int8" / "card.md").read_text()
@@ -186,6 +187,45 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     assert 0.15 * whole < graph.cost(found, 32)[1] <= 0.25 * whole
     with pytest.raises(DataError, match=r"tiny_p50 has 4\d% of"):
         train_step(replace(half, name="again", init="pruned:tiny_p50"), places, workers=0)
+
+
+def test_a_card_follows_the_network_that_it_was_cut_from(
+    half: Recipe, places: Places, tmp_path: Path
+) -> None:
+    """Built anew, or even trained anew, since."""
+    runs = tmp_path / "runs"
+    shutil.copytree(places.runs, runs)
+    own = replace(places, runs=runs, models=tmp_path)
+    last = replace(half, name="last", teachers=())
+    build(last, own, workers=0)
+    evaluation = runs / "tiny" / "int8" / "evaluation.json"
+    content = json.loads(evaluation.read_text())
+    content["spec"]["macs"] += 1
+    evaluation.write_text(json.dumps(content))
+    model = runs / "last" / "int8" / "model.onnx"
+    evaluated = json.loads(evaluate_step(last, model, own).read_text())
+    assert evaluated["parent"]["macs"] == content["spec"]["macs"]
+    assert "Against tiny_int8, which it was cut" in card.text(model.parent)
+    state = {k: v + 1 for k, v in finished(runs / "tiny").state_dict().items()}
+    save_weights(state, runs / "tiny" / "weights.safetensors")
+    evaluation.touch()
+    evaluate_step(last, model, own)
+    assert "Against tiny_int8, an earlier training of which it was" in card.text(model.parent)
+
+
+def test_what_it_will_be_compared_with_is_asked_for_before_training(
+    built: list[str], half: Recipe, places: Places, tmp_path: Path
+) -> None:
+    parent.check(half, places.runs)
+    with pytest.raises(DataError, match="not tested on others, as tiny_p50 will be"):
+        parent.check(replace(half, test=(Source("others", "test"),)), places.runs)
+    (tmp_path / "tiny").mkdir()
+    shutil.copy(places.runs / "tiny" / "config.json", tmp_path / "tiny")
+    with pytest.raises(DataError, match="no evaluated model; build that recipe first"):
+        parent.check(half, tmp_path)
+    with pytest.raises(DataError, match="none: no such run"):
+        build(replace(half, name="bad", init="pruned:none"), places, workers=0)
+    assert not (places.runs / "bad").exists()
 
 
 class InterruptionError(Exception):

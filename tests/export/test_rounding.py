@@ -4,12 +4,14 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from export import build as steps
 from export import graph, recipe, rounding
 from export.architectures import Network, build
 from export.build import Places, aware_step, learned_from, quantize_step
@@ -121,6 +123,44 @@ def test_a_loss_past_the_gate_is_taught_away(
     better = own["lost_most"] < before["lost_most"]
     assert ("aware" in report) == better == ("with INT8's rounding" in quantization(report))
     assert report["lost_most"] == min(own["lost_most"], before["lost_most"])
+
+
+@pytest.mark.parametrize(("lost", "winner"), [(1.0, "aware"), (3.0, "ptq")])
+def test_the_file_is_the_winners_even_after_an_interruption(
+    built: list[str],
+    places: Places,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float,
+    winner: str,
+) -> None:
+    """Losses are said here, so that both outcomes are seen."""
+
+    def choose(source: Path, *others: Any) -> dict[str, Any]:
+        target = others[3]
+        target.write_text(source.name)
+        return {"lost_most": 2.0 if source == exact else lost, "validation": {"fp32": {}}}
+
+    def interrupted(*_: Any) -> Path:
+        raise InterruptionError
+
+    tiny, exact, target = recipe.load(str(recipe_file)), tmp_path / "ptq", tmp_path / "int8.onnx"
+    exact.touch()
+    (tmp_path / "config.json").touch()
+    monkeypatch.setattr(steps.int8, "choose", choose)
+    monkeypatch.setattr(steps, "aware_step", interrupted)
+    with pytest.raises(InterruptionError):
+        quantize_step(tiny, exact, places)
+    assert not target.exists()
+    monkeypatch.setattr(steps, "aware_step", lambda *_: tmp_path / "aware")
+    assert quantize_step(tiny, exact, places) == target
+    assert target.read_text() == winner
+    assert json.loads(target.with_suffix(".json").read_text())["lost_most"] == min(lost, 2.0)
+
+
+class InterruptionError(Exception):
+    pass
 
 
 def test_within_the_gate_nothing_is_taught(built: list[str], places: Places) -> None:

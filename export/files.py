@@ -1,0 +1,33 @@
+"""Files that steps make: whole or not there, and anew when what they are made from is newer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file to write beside the target, which it replaces when it is whole."""
+    partial = target.with_name(f"partial-{target.name}")
+    yield partial
+    partial.replace(target)
+
+
+def fresh(output: Path, *inputs: Path) -> bool:
+    """Whether a file is there and newer than all that it is made from."""
+    made = output.stat().st_mtime if output.exists() else 0.0
+    return made > max(i.stat().st_mtime for i in inputs)
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write(target: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(target) as partial:
+        partial.write_text(text)

@@ -1,0 +1,55 @@
+"""A variant of nothing but somebody's labelled pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from .prepare import Places, annotated
+from .recipe import Recipe
+
+RECIPE = "own"
+MODELS = Path("own_models")  # in the working directory
+STEPS = 16  # an epoch, at least: few pictures come in small batches
+
+
+def fitted(recipe: Recipe, places: Places, workers: int = 1) -> tuple[Recipe, Places]:
+    """The recipe for one set alone, in batches that fit the number of its pictures.
+
+    Args:
+        places: whose `data` is that set, a labelled folder or list; it comes back as its parent.
+    """
+    source = places.data.resolve()
+    places = replace(places, data=source.parent)
+    count = sum(s.split == "train" for s in annotated(source.name, places, workers))
+    train, validate, test = (
+        tuple(replace(part, list=source.name) for part in parts)
+        for parts in (recipe.train, recipe.validate, recipe.test)
+    )
+    size = max(1, min(recipe.batch_size, count // STEPS))
+    own = replace(recipe, train=train, validate=validate, test=test, batch_size=size)
+    return own, places
+
+
+def summary(folder: Path) -> str:
+    """What somebody wants to know first of a shipped model, from the evaluation in its folder."""
+    content, model = json.loads((folder / "evaluation.json").read_text()), folder / "model.onnx"
+    macs = content["spec"]["macs"]
+    lines = [f"{model}: {model.stat().st_size:,} bytes, {macs:,} multiply-accumulates a face"]
+    for name, figures in content["sets"].items():
+        accuracy = _share(figures["balanced_accuracy"])
+        lines.append(f"{name}: balanced accuracy {accuracy} of {figures['faces']} faces")
+        groups = [g for g in figures["groups"] if g["balanced_accuracy"]["value"] is not None]
+        if groups:
+            worst = min(groups, key=lambda g: float(g["balanced_accuracy"]["value"]))
+            lines.append(f"  worst group: {worst['group']}, {_share(worst['balanced_accuracy'])}")
+        else:
+            women, men = _share(figures["female_right"]), _share(figures["male_right"])
+            lines.append(f"  no ages or ethnicities; right of women {women}, of men {men}")
+    return "\n".join([*lines, f"card: {folder / 'card.md'}"])
+
+
+def _share(figure: dict[str, float]) -> str:
+    value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"

@@ -1,0 +1,69 @@
+"""What a run learns from, noted when it begins: weights of other runs, and which pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from gender_edge.errors import DataError
+
+from .data import Pack
+from .files import digest, fresh, write
+from .recipe import Recipe
+from .runs import CONFIG, INITIAL, WEIGHTS
+
+NOTE = "learned_from.json"
+
+
+def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
+    """Note what a run learns from, or see that it is still that, if the run was begun already.
+
+    Runs that were begun before this was noted go on as they are.
+
+    Raises:
+        DataError: it is something else now, or not there when the run begins.
+    """
+    _, _, start = recipe.init.partition(":")
+    others = [run.parent / name for name in (start, *recipe.teachers) if name]
+    found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}
+    found.update({f"the pictures of {pack.folder.name}": pack.digest() for pack in packs})
+    before = _noted(run)
+    changed = sorted(key for key in found.keys() & before.keys() if found[key] != before[key])
+    if changed:
+        raise DataError(
+            f"{run}: was begun when {' and '.join(changed)} were others; remove that folder to "
+            f"train anew, or {NOTE} in it to keep what was learned then"
+        )
+    if not (run / CONFIG).exists():
+        if missing := [other for other in others if not _finished(other)]:
+            raise DataError(f"{missing[0]}: no finished run; build that recipe first")
+        run.mkdir(parents=True, exist_ok=True)
+        write(run / NOTE, json.dumps(found, indent=1))
+
+
+def began_with(run: Path, other: Path) -> bool:
+    """Whether a run learned from the weights that another one has now.
+
+    Where it was not noted, by when they were written.
+    """
+    if not _finished(other):
+        return True  # nobody can tell
+    before = _noted(run).get(_weights(other))
+    if before is None:
+        return fresh(run / INITIAL, other / WEIGHTS)
+    return before == digest(other / WEIGHTS)
+
+
+def _finished(run: Path) -> bool:
+    return (run / WEIGHTS).exists()
+
+
+def _weights(run: Path) -> str:
+    return f"the weights of {run.name}"
+
+
+def _noted(run: Path) -> dict[str, str]:
+    note = run / NOTE
+    content: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
+    return content

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export import own
+from export.__main__ import main
+from gender_edge import Classifier
+from gender_edge.labelled import read_labelled
+from tests.conftest import ROOT
+
+
+def test_one_command(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From a list to a shipped variant and its report, beside the package's own models."""
+    lines = [f"{s.path},{s.label},1 5 50 50" for s in read_labelled(data / "faces")[::2]]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,box", *lines]))
+    registry = (ROOT / "models" / "registry.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    argv = ["build", "--data", "mine.csv", "--name", "mine", "--runs", "runs", "--epochs", "1"]
+    assert main([*argv, "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    home = tmp_path / "own_models" / "mine_int8"
+    assert f"card: {home.relative_to(tmp_path)}/card.md" in said and (home / "card.md").exists()
+    assert f"{(home / 'model.onnx').stat().st_size:,} bytes, 92,603,008 mult" in said
+    assert "mine: balanced accuracy" in said
+    with Classifier(home / "model.onnx") as classifier:
+        assert classifier.spec.trained_on == ("mine:train",)
+        assert classifier.spec.origin == ""
+    assert json.loads((tmp_path / "own_models" / "registry.json").read_text())["default"]
+    assert json.loads((tmp_path / "runs/mine/config.json").read_text())["batch_size"] < 10
+    assert (ROOT / "models" / "registry.json").read_text() == registry
+
+
+def test_the_summary_says_the_worst_group() -> None:
+    home = ROOT / "models" / "slim_int8"
+    said = own.summary(home)
+    sets = json.loads((home / "evaluation.json").read_text())["sets"]
+    assert said.count("balanced accuracy") == len(sets)
+    card = (home / "card.md").read_text()
+    worst = card.split("utkface, worst group: ")[1].split(",")[0]
+    assert f"worst group: {worst}, " in said

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from export import recipe
+from export.build import Places
+from export.data import Pack, pack
+from export.provenance import NOTE, began_with
+from export.recipe import Recipe
+from export.runs import finished, save_weights
+from export.train import train
+from gender_edge import DataError
+
+KINDS = {"init": {"init": "run:tiny"}, "teacher": {"teachers": ("tiny",)}}
+
+
+@pytest.fixture
+def runs(built: list[str], places: Places, tmp_path: Path) -> Path:
+    """A folder of runs with the tiny one in it."""
+    shutil.copytree(places.runs / "tiny", tmp_path / "runs" / "tiny")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def packs(built: list[str], places: Places, tmp_path: Path) -> list[Pack]:
+    samples = Pack(places.runs / "data" / "faces-val").samples
+    return [pack(samples, tmp_path / "faces-train")]
+
+
+def retrain(run: Path) -> None:
+    state = {name: own + 1 for name, own in finished(run).state_dict().items()}
+    save_weights(state, run / "weights.safetensors")
+
+
+def child(recipe_file: Path, kind: str) -> Recipe:
+    tiny = recipe.load(str(recipe_file))
+    return replace(tiny, name="child", sizes=(16,), **KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_does_not_go_on_from_other_weights(
+    recipe_file: Path, runs: Path, packs: list[Pack], kind: str
+) -> None:
+    wanted, run = child(recipe_file, kind), runs / "child"
+    train(wanted, packs, {"faces": packs[0]}, run, workers=0)
+    assert began_with(run, runs / "tiny")
+    train(wanted, packs, {}, run, workers=0)
+    retrain(runs / "tiny")
+    assert not began_with(run, runs / "tiny")
+    with pytest.raises(DataError, match=rf"{run}: .* the weights of tiny .*; remove that folder"):
+        train(wanted, packs, {}, run, workers=0)
+    (run / NOTE).unlink()  # as before it was noted, or because the user wants it
+    train(wanted, packs, {}, run, workers=0)
+    assert not (run / NOTE).exists(), "nobody knows what it began with"
+
+
+def test_a_run_does_not_go_on_with_other_pictures(
+    recipe_file: Path, runs: Path, packs: list[Pack]
+) -> None:
+    wanted, run = child(recipe_file, "init"), runs / "child"
+    train(wanted, packs, {"faces": packs[0]}, run, workers=0)
+    elsewhere = [replace(s, box=None) for s in packs[0].samples]
+    train(wanted, [pack(elsewhere, packs[0].folder)], {}, run, workers=0)
+    with pytest.raises(DataError, match="the pictures of faces-train were others"):
+        train(wanted, [pack(packs[0].samples[1:], packs[0].folder)], {}, run, workers=0)
+
+
+def test_a_run_does_not_begin_without_its_teacher(
+    recipe_file: Path, runs: Path, packs: list[Pack]
+) -> None:
+    shutil.rmtree(runs / "tiny")
+    with pytest.raises(DataError, match="tiny: no finished run"):
+        train(child(recipe_file, "teacher"), packs, {}, runs / "child", workers=0)
+    assert not (runs / "child").exists()
+
+
+def test_where_nothing_was_noted_times_tell(runs: Path) -> None:
+    run = runs / "child"
+    run.mkdir()
+    (run / "initial.safetensors").touch()
+    assert began_with(run, runs / "tiny") and began_with(run, runs / "none")
+    os.utime(run / "initial.safetensors", (1, 1))
+    assert not began_with(run, runs / "tiny")
