@@ -34,7 +34,7 @@ from gender_edge.spec import CropRule, ModelSpec
 from . import card, graph, int8, parent, plots, robustness
 from .annotate import annotate
 from .architectures import Network, in_colour
-from .calibrate import abstention_thresholds, fit_temperature
+from .calibrate import abstention_thresholds, even, fit_temperature
 from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
 from .quantize import METHODS, calibration_crops
@@ -260,7 +260,9 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
 
 
 def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) -> ModelSpec:
-    """The spec with temperature and thresholds fitted on validation, through the runtime."""
+    """The spec with temperature and thresholds fitted on validation, through the runtime; each set
+    and framing counts the same.
+    """
     target = source.with_suffix(".uncalibrated.onnx")
     graph.write_spec(source, spec, target)
     logits, truth = [], []
@@ -273,9 +275,9 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
                 log_odds = logit(np.clip(outcome.female, 1e-7, 1 - 1e-7))
                 logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
                 truth.append(targets(outcome.samples))
-    scores, labels = np.concatenate(logits), np.concatenate(truth)
-    temperature = fit_temperature(scores, labels)
-    limits = abstention_thresholds(scores, labels, temperature, recipe.abstain_error)
+    answers = np.concatenate(logits), np.concatenate(truth), even([len(t) for t in truth])
+    temperature = fit_temperature(*answers)
+    limits = abstention_thresholds(*answers, temperature, recipe.abstain_error)
     target.unlink()
     return replace(spec, temperature=temperature, abstain_below=limits)
 
@@ -337,7 +339,7 @@ def evaluate_step(
     return target
 
 
-def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> float:
+def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> dict[str, Any]:
     """The calibration error as it was before logits were divided by a temperature."""
     female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
     before = expit(logit(female) * temperature)
