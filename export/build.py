@@ -37,6 +37,7 @@ from .architectures import Network, in_colour
 from .calibrate import abstention_thresholds, even, fit_temperature
 from .data import Pack, drop_copies, look, pack, readable, split_off
 from .duplicates import Fingerprints, near_pairs
+from .findings import label_noise
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe, Source
 from .runs import CONFIG, INITIAL, WEIGHTS, config, keep_split
@@ -207,15 +208,14 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
         if report["lost_most"] > recipe.gate and recipe.aware_epochs:
             logger.warning("%s: INT8 loses %g points, taught on", target, report["lost_most"])
             taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
-            exact = report["validation"]["fp32"]
-            aware = int8.choose(taught, crops, validation, methods, other, exact)
+            aware = int8.choose(taught, crops, validation, methods, other, source)
             if aware["lost_most"] < report["lost_most"]:
                 before = {"epochs": recipe.aware_epochs, "lost": report["lost_most"]}
                 report = {**aware, "aware": before}
                 target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
                 other.replace(target)
         if report["lost_most"] > recipe.gate:
-            logger.warning("%s loses %g points on a set", target, report["lost_most"])
+            logger.warning("%s loses %g points on a set or group", target, report["lost_most"])
     return target
 
 
@@ -289,12 +289,13 @@ def evaluate_step(
     framings: Sequence[str] = FRAMINGS,
     twin: Optional[Path] = None,
 ) -> Path:
-    """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`.
+    """evaluation.json, confusion.png and certainty.png beside a model: the test sets, through
+    `Classifier`.
 
     Args:
         framings: the first is reported in full, the others as balanced accuracy. Where there are
-            others, the model is to be shipped: robustness is measured too, and what a pruned one
-            gave up.
+            others, the model is to be shipped: robustness is measured too, and what it gave up
+            against those that it was made from.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
@@ -303,6 +304,7 @@ def evaluate_step(
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
+    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
     with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
@@ -315,15 +317,22 @@ def evaluate_step(
             keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
             sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
+            if (own := f"{name}:{part.split}") in noise:
+                sets[name]["label_noise"] = noise[own]
             sets[name]["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
             sets[name]["copies"] = _without_copies(outcome, seen)
             for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
                 sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
         content = {"spec": asdict(classifier.spec), "backend": classifier.backend, "sets": sets}
+        content["validation"] = {
+            "sets": [f"{stem(s.list)}:{s.split}" for s in recipe.validate],
+            "abstain_error": recipe.abstain_error,
+        }
         if len(framings) > 1:
             content["robustness"] = robustness.measure(classifier, tested)
     plots.confusion(sets, model.with_name("confusion.png"))
+    plots.certainty(sets, model.with_name("certainty.png"))
     if twin is not None:
         before = json.loads(twin.read_text())
         content["twin"] = {
@@ -333,8 +342,8 @@ def evaluate_step(
     report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
     if report.exists():
         content["quantization"] = json.loads(report.read_text())
-    if recipe.init.startswith("pruned:") and len(framings) > 1:
-        content["parent"] = parent.compared(recipe, model, places.runs)
+    if len(framings) > 1:
+        content["against"] = parent.compared(recipe, model, places.runs)
     target.write_text(json.dumps(content, indent=1) + "\n")
     return target
 

@@ -1,8 +1,9 @@
-"""What a pruned variant gave up against the network that its chain of prunings began with."""
+"""What a variant gave up against what it was made from: before INT8, with colours, unpruned."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +11,65 @@ import numpy as np
 
 from gender_edge import choose
 from gender_edge.errors import DataError
+from gender_edge.zoo import mean_accuracy
 
 from .latency import latencies
 from .recipe import Recipe
 from .runs import CONFIG, config
 
-_PRUNED = "pruned:"
+_PRUNED, _RUN = "pruned:", "run:"
 
 
-def compared(recipe: Recipe, model: Path, runs: Path) -> dict[str, Any]:
-    """The first network's name, cost and accuracy, and the pruned one's time a face as a share of
-    its; plain values for JSON.
+def compared(recipe: Recipe, model: Path, runs: Path) -> list[dict[str, Any]]:
+    """Cost and accuracy of each network that a variant is to be compared with, and the time a face
+    of both; plain values for JSON.
 
     Args:
-        recipe: of the pruned one; starts with `pruned:`.
-        model: its file, as it is shipped; the other is taken in the same precision.
+        model: the variant's file, as it is shipped; RUN/PRECISION/model.onnx.
         runs: the folder of runs.
 
     Raises:
-        DataError: the other is not built.
+        DataError: one of them is not built.
     """
-    whole = runs / _first(recipe.init, runs) / model.parent.name / "model.onnx"
-    evaluation = whole.with_name("evaluation.json")
-    if not evaluation.exists():
-        raise DataError(f"{whole.parent}: no evaluated model; build that recipe first")
-    content = json.loads(evaluation.read_text())
-    times = latencies({"own": model, "whole": whole})
-    shares = times["own"] / times["whole"]
+    others = dict(_parents(recipe, model, runs))
+    for other in others.values():
+        if not other.with_name("evaluation.json").exists():
+            raise DataError(f"{other.parent}: no evaluated model; build that recipe first")
+    times = latencies({"own": model, **others}) if others else {}
+    return [_row(why, other, times["own"], times[why]) for why, other in others.items()]
+
+
+def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
+    """What each was to the variant, and its file: in the variant's precision but for the first."""
+    precision = model.parent.name
+    if precision != "fp32":
+        yield "its weights before INT8", model.parent.with_name("fp32") / model.name
+    if recipe.init.startswith(_PRUNED):
+        whole = runs / _first(recipe.init, runs) / precision / model.name
+        yield "which it was cut from", whole
+    begun = runs / recipe.init.removeprefix(_RUN)
+    if recipe.grayscale and recipe.init.startswith(_RUN):
+        before = config(begun)
+        if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
+            yield "which sees colours", begun / precision / model.name
+
+
+def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dict[str, Any]:
+    content = json.loads(other.with_name("evaluation.json").read_text())
+    share = np.percentile(own_times / times, (10, 50, 90)).tolist()
+    sets = {
+        name: {key: own[key] for key in ("balanced_accuracy", "groups")}
+        for name, own in content["sets"].items()
+    }
     return {
         **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
-        "bytes": whole.stat().st_size,
+        "why": why,
+        "bytes": other.stat().st_size,
         "processor": choose.processor(),
-        "time": dict(zip(("low", "value", "high"), np.percentile(shares, (10, 50, 90)).tolist())),
-        "sets": {
-            name: {key: own[key] for key in ("balanced_accuracy", "groups")}
-            for name, own in content["sets"].items()
-        },
+        "time": dict(zip(("low", "value", "high"), share)),
+        "ms": [float(np.median(own_times)), float(np.median(times))],
+        "mean": mean_accuracy([own["balanced_accuracy"] for own in sets.values()]),
+        "sets": sets,
     }
 
 

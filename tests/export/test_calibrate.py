@@ -24,7 +24,7 @@ def answers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_each_set_says_as_much_of_the_temperature(
     answers: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    logits, truth, weights = answers
+    logits, truth, _ = answers
     times = np.repeat((1, COUNTS[0] // COUNTS[1]), COUNTS)  # as if the small one were as large
     repeated = np.repeat(logits, times, 0), np.repeat(truth, times), np.ones(2 * COUNTS[0])
     assert fit_temperature(*answers) == pytest.approx(fit_temperature(*repeated), rel=1e-3)
