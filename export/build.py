@@ -29,10 +29,11 @@ from gender_edge.spec import CropRule, ModelSpec
 
 from . import card, graph, int8, parent, plots, robustness
 from .architectures import Network, in_colour
-from .calibrate import abstention_thresholds, fit_temperature
+from .calibrate import abstention_thresholds, even, fit_temperature
 from .data import look
 from .duplicates import Fingerprints, near_pairs
 from .files import digest, fresh, replacing, write
+from .findings import label_noise
 from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
@@ -111,15 +112,14 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
         if report["lost_most"] > recipe.gate and recipe.aware_epochs:
             logger.warning("%s: INT8 loses %g points, taught on", target, report["lost_most"])
             taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
-            exact = report["validation"]["fp32"]
-            aware = int8.choose(taught, crops, validation, methods, other, exact)
+            aware = int8.choose(taught, crops, validation, methods, other, source)
             if aware["lost_most"] < report["lost_most"]:
                 before = {"epochs": recipe.aware_epochs, "lost": report["lost_most"]}
                 report, best = {**aware, "aware": before}, other
         write(target.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
         best.replace(target)  # last: where it is, its report is
         if report["lost_most"] > recipe.gate:
-            logger.warning("%s loses %g points on a set", target, report["lost_most"])
+            logger.warning("%s loses %g points on a set or group", target, report["lost_most"])
     return target
 
 
@@ -164,7 +164,9 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
 
 
 def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) -> ModelSpec:
-    """The spec with temperature and thresholds fitted on validation, through the runtime."""
+    """The spec with temperature and thresholds fitted on validation, through the runtime; each set
+    and framing counts the same.
+    """
     target = source.with_suffix(".uncalibrated.onnx")
     graph.write_spec(source, spec, target)
     logits, truth = [], []
@@ -177,9 +179,9 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
                 log_odds = logit(np.clip(outcome.female, 1e-7, 1 - 1e-7))
                 logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
                 truth.append(targets(outcome.samples))
-    scores, labels = np.concatenate(logits), np.concatenate(truth)
-    temperature = fit_temperature(scores, labels)
-    limits = abstention_thresholds(scores, labels, temperature, recipe.abstain_error)
+    answers = np.concatenate(logits), np.concatenate(truth), even([len(t) for t in truth])
+    temperature = fit_temperature(*answers)
+    limits = abstention_thresholds(*answers, temperature, recipe.abstain_error)
     target.unlink()
     return replace(spec, temperature=temperature, abstain_below=limits)
 
@@ -191,24 +193,25 @@ def evaluate_step(
     framings: Sequence[str] = FRAMINGS,
     twin: Optional[Path] = None,
 ) -> Path:
-    """evaluation.json and confusion.png beside a model: the test sets, through `Classifier`.
+    """evaluation.json, confusion.png and certainty.png beside a model: the test sets, through
+    `Classifier`.
 
     Args:
         framings: the first is reported in full, the others as balanced accuracy. Where there are
-            others, the model is to be shipped: robustness is measured too, and what a pruned one
-            gave up.
+            others, the model is to be shipped: robustness is measured too, and what it gave up
+            against those that it was made from.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name("evaluation.json")
-    pruned = recipe.init.startswith(parent.PRUNED) and len(framings) > 1
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
-    if pruned:
-        inputs.append(parent.evaluation_of(recipe, model.parent.name, places.runs))
+    if len(framings) > 1:
+        inputs += parent.evaluations(recipe, model, places.runs)
     if fresh(target, *inputs):
         return target
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
+    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
     with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
@@ -221,15 +224,23 @@ def evaluate_step(
             keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
             sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
+            if (own := f"{name}:{part.split}") in noise:
+                sets[name]["label_noise"] = noise[own]
             sets[name]["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
             sets[name]["copies"] = _without_copies(outcome, seen)
             for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
                 sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
-        content = {"spec": asdict(classifier.spec), "backend": classifier.backend, "sets": sets}
+        content: dict[str, Any] = {"spec": asdict(classifier.spec), "sets": sets}
+        content["backend"] = classifier.backend
+        content["validation"] = {
+            "sets": [f"{stem(s.list)}:{s.split}" for s in recipe.validate],
+            "abstain_error": recipe.abstain_error,
+        }
         if len(framings) > 1:
             content["robustness"] = robustness.measure(classifier, tested)
     plots.confusion(sets, model.with_name("confusion.png"))
+    plots.certainty(sets, model.with_name("certainty.png"))
     if twin is not None:
         before = json.loads(twin.read_text())
         content["twin"] = {
@@ -239,13 +250,13 @@ def evaluate_step(
     report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
     if report.exists():
         content["quantization"] = json.loads(report.read_text())
-    if pruned:
-        content["parent"] = parent.compared(recipe, model, places.runs)
+    if len(framings) > 1:
+        content["against"] = parent.compared(recipe, model, places.runs)
     write(target, json.dumps(content, indent=1) + "\n")
     return target
 
 
-def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> float:
+def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> dict[str, Any]:
     """The calibration error as it was before logits were divided by a temperature."""
     female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
     before = expit(logit(female) * temperature)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from gender_edge.evaluation import SMALLEST_COMPARED
+from gender_edge.zoo import mean_accuracy
+
+COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.98, 1.0)  # whose risk is shown
 
 INTENDED = """\
 ## Intended use
@@ -36,8 +39,9 @@ def text(folder: Path) -> str:
     own = json.loads((folder / "evaluation.json").read_text())
     size = (folder / "model.onnx").stat().st_size
     parts = [_head(own, size), INTENDED, _sets(own)]
-    if "parent" in own:
-        parts.append(_given_up(own, size))
+    # Evaluations say `parent` that were made when only pruned variants were compared.
+    others = [own["parent"]] if "parent" in own else own.get("against", [])
+    parts += [_given_up(own, size, other) for other in others]
     parts += [_groups(own), _calibration(own)]
     if "robustness" in own:
         parts.append(_robustness(own))
@@ -68,14 +72,13 @@ Apparent gender of a face, binary labels ({", ".join(spec["labels"])}).
 
 
 def _sets(own: dict[str, Any]) -> str:
-    twin = own.get("twin")
+    twin, whole = own.get("twin"), _complete(own)
     lines = [
         "## Accuracy",
         "",
         "Balanced accuracy in % with 95 % interval, measured through `Classifier`",
         f"({own['backend']}) on each set's held-out split: faces aligned by landmarks,",
-        "cut by box alone, and pictures taken whole. LFW was never trained or tuned on, but shares",
-        "celebrities with CelebA.",
+        f"cut by box alone, and pictures taken whole.{_lfw(own)}",
         "",
         "| set | faces | aligned | box | whole | women right | men right |"
         + (f" {twin['name']} |" if twin else ""),
@@ -84,13 +87,13 @@ def _sets(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         cells = [
             _share(figures["balanced_accuracy"]),
-            _share(figures["balanced_accuracy_box"], interval=False),
-            _share(figures["balanced_accuracy_whole"], interval=False),
+            _share(figures["balanced_accuracy_box"], interval=whole),
+            _share(figures["balanced_accuracy_whole"], interval=whole),
             _share(figures["female_right"]),
             _share(figures["male_right"]),
         ]
         if twin:
-            cells.append(_share(twin["sets"][name], interval=False))
+            cells.append(_share(twin["sets"][name], interval=whole))
         lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
     copies = [
         f"{name}: {figures['copies']['count']} of {figures['faces']} (balanced accuracy without "
@@ -98,37 +101,74 @@ def _sets(own: dict[str, Any]) -> str:
         for name, figures in own["sets"].items()
     ]
     lines += ["", f"Pictures with a near-duplicate in training or validation: {'; '.join(copies)}."]
+    lines += _label_noise(own)
     return "\n".join(lines) + "\n"
 
 
-def _given_up(own: dict[str, Any], size: int) -> str:
-    """A pruned network beside the one that it was cut from."""
-    spec, whole = own["spec"], own["parent"]
-    time = whole["time"]
+def _complete(own: dict[str, Any]) -> bool:
+    """Whether an evaluation says how it was calibrated and has intervals everywhere; those made
+    before that have the cards of their time.
+    """
+    return "validation" in own
+
+
+def _lfw(own: dict[str, Any]) -> str:
+    """A sentence on LFW, where it is what this project takes it for."""
+    learned = [*own["spec"]["trained_on"], *own.get("validation", {}).get("sets", ())]
+    if "lfw" not in own["sets"] or any(name.startswith("lfw") for name in learned):
+        return ""
+    shared = any(name.startswith("celeba") for name in learned)
+    return " LFW was never trained or tuned on" + (
+        ", but shares\ncelebrities with CelebA." if shared else "."
+    )
+
+
+def _label_noise(own: dict[str, Any]) -> list[str]:
+    """How much of the error is the labels', where `python -m export clean` was asked."""
+    shares = []
+    for name, figures in own["sets"].items():
+        if "label_noise" in figures:
+            noise, error = figures["label_noise"], 1 - figures["accuracy"]["value"]
+            most = min(1.0, noise / max(error, 1e-9))
+            shares.append(f"{name} {100 * most:.0f} ({100 * noise:.1f} of its labels)")
+    if not shares:
+        return []
+    found = "By confident learning, at most so many % of the error here is the labels'"
+    return ["", f"{found}: {'; '.join(shares)}."]
+
+
+def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
+    """A variant beside one that it was made from."""
+    spec, time = own["spec"], whole["time"]
     costs = [
         ("multiply-accumulates, M", spec["macs"] / 1e6, whole["macs"] / 1e6, 1),
         ("parameters, M", spec["parameters"] / 1e6, whole["parameters"] / 1e6, 2),
         ("file, MB", size / 1e6, whole["bytes"] / 1e6, 2),
     ]
-    cut_from = "an earlier training of which" if whole.get("retrained") else "which"
+    if "ms" in whole:
+        costs.append(("time a face, ms", *whole["ms"], 2))
     lines = [
-        f"## Against {whole['name']}, {cut_from} it was cut from",
+        f"## Against {whole['name']}, {whole.get('why', 'which it was cut from')}",
         "",
         f"| | {spec['name']} | {whole['name']} | |",
         "|---|---|---|---|",
     ]
     for what, less, more, digits in costs:
         lines.append(f"| {what} | {less:.{digits}f} | {more:.{digits}f} | {less / more:.0%} |")
+    pairs = []
+    if "mean" in whole:
+        mean = mean_accuracy([figures["balanced_accuracy"] for figures in own["sets"].values()])
+        pairs.append(("mean of the sets", mean, whole["mean"]))
     for name, figures in own["sets"].items():
         before = whole["sets"][name]
-        pairs = [("", figures["balanced_accuracy"], before["balanced_accuracy"])]
+        pairs.append((name, figures["balanced_accuracy"], before["balanced_accuracy"]))
         if worst := _worst(before["groups"]):
             now = next(row for row in figures["groups"] if row["group"] == worst["group"])
-            label = f", {worst['group']} (its worst group)"
+            label = f"{name}, {worst['group']} (its worst group)"
             pairs.append((label, now["balanced_accuracy"], worst["balanced_accuracy"]))
-        for group, now, then in pairs:
-            change = f"{100 * (now['value'] - then['value']):+.1f}"
-            lines.append(f"| {name}{group}, % | {_share(now)} | {_share(then)} | {change} |")
+    for label, now, then in pairs:
+        change = f"{100 * (now['value'] - then['value']):+.1f}"
+        lines.append(f"| {label}, % | {_share(now)} | {_share(then)} | {change} |")
     lines += [
         "",
         f"Time a face, one at a time, on ONNX Runtime: {100 * time['value']:.0f} % of that of",
@@ -195,6 +235,14 @@ def _calibration(own: dict[str, Any]) -> str:
         "",
         f"Logits are divided by {spec['temperature']:.3f}, fitted on validation data. The label",
         f"is withheld where its probability is low: {limits}.",
+    ]
+    if _complete(own):
+        sets, wrong = ", ".join(own["validation"]["sets"]), own["validation"]["abstain_error"]
+        lines += [
+            f"On validation ({sets}, each set counting the same) at most {100 * wrong:g} % of the",
+            "labels given are wrong, of either label.",
+        ]
+    lines += [
         "",
         "| set | calibration error (ECE, points) | before | label given, % | right where given, % "
         "| right among the surest 95 %, % |",
@@ -203,14 +251,29 @@ def _calibration(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         surest = next(p for p in figures["risk_coverage"] if p["coverage"] == 0.95)
         cells = [
-            f"{100 * figures['ece']:.1f}",
-            f"{100 * figures['ece_uncalibrated']:.1f}",
+            _share(figures["ece"]),
+            _share(figures["ece_uncalibrated"]),
             f"{100 * figures['coverage']:.1f}",
             _share(figures["accuracy_decided"]),
             f"{100 - 100 * surest['risk']:.1f} (of all: {100 * figures['accuracy']['value']:.1f})",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if _complete(own):
+        lines += _risk(own)
     return "\n".join(lines) + "\n"
+
+
+def _risk(own: dict[str, Any]) -> list[str]:
+    """Error by how many of the surest faces are answered."""
+    lines = [
+        "",
+        "| wrong among the surest, % | " + " | ".join(f"{100 * c:.0f} %" for c in COVERAGES) + " |",
+        "|---|" + "---|" * len(COVERAGES),
+    ]
+    for name, figures in own["sets"].items():
+        risks = {p["coverage"]: {**p, "value": p["risk"]} for p in figures["risk_coverage"]}
+        lines.append(f"| {name} | " + " | ".join(_share(risks[c]) for c in COVERAGES) + " |")
+    return lines
 
 
 def _robustness(own: dict[str, Any]) -> str:
@@ -224,7 +287,7 @@ def _robustness(own: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, found in own["robustness"].items():
-        cells = [f"{100 * found[key]:.1f}" for key in ("balanced_accuracy", "women", "men")]
+        cells = [_share(found[key]) for key in ("balanced_accuracy", "women", "men")]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -233,12 +296,14 @@ def quantization(report: dict[str, Any]) -> str:
     """What INT8 cost on validation, by method and by layer, from an int8.json."""
     layers = sorted(report["layers"].items(), key=lambda entry: entry[1])
     lost = report["lost"]
+    best = "of the least worst loss" if "groups" in report else "the best"
     lines = [
         "## Quantisation",
         "",
-        f"Ranges by {report['ranges']}: the best on validation (aligned faces, balanced accuracy",
+        f"Ranges by {report['ranges']}: {best} on validation (aligned faces, balanced accuracy",
         f"in %), {abs(lost):.2f} points {'below' if lost > 0 else 'above'} FP32.",
         *_aware(report),
+        *_lost_in_groups(report),
         "",
         "| | " + " | ".join(key for key in report["validation"]["fp32"]) + " |",
         "|---|" + "---|" * len(report["validation"]["fp32"]),
@@ -256,10 +321,31 @@ def _aware(report: dict[str, Any]) -> list[str]:
         return []
     before, after = report["aware"]["lost"], report["lost_most"]
     epochs = f"{report['aware']['epochs']} more epoch(s) with INT8's rounding"
-    return [f"{epochs} brought the loss on the worst set from {before:.2f} to {after:.2f} points."]
+    return [
+        f"{epochs} brought the worst loss (set or group) from {before:.2f} to {after:.2f} points."
+    ]
 
 
-def _share(figure: dict[str, Any], interval: bool = True) -> str:
+def _lost_in_groups(report: dict[str, Any]) -> list[str]:
+    """Groups that lose more than chance explains; none in reports made before groups were asked."""
+    if "groups" not in report:
+        return []
+    rows = report["groups"]
+    lost = [
+        f"{row['group']} {row['lost']:.2f} points ({row['faces']} faces: {row['turned_wrong']} "
+        f"turned wrong, {row['turned_right']} right)"
+        for row in rows
+        if row["beyond_chance"]
+    ]
+    return [
+        f"Of {len(rows)} groups of at least {SMALLEST_COMPARED} faces (age, ethnicity, label),",
+        f"{'; '.join(lost) or 'none'} lost more than chance explains (McNemar's test, 5 %).",
+    ]
+
+
+def _share(figure: Union[dict[str, Any], float], interval: bool = True) -> str:
+    if isinstance(figure, float):  # of an evaluation that is not complete
+        return f"{100 * figure:.1f}"
     if figure["value"] is None:
         return "-"
     text = f"{100 * figure['value']:.1f}"

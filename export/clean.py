@@ -13,7 +13,8 @@ embedding is honest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -41,7 +42,9 @@ def clean(
     """Look through every set of a recipe; returns a table of what was found.
 
     Args:
-        out: folder for `findings.csv` and a contact sheet a set.
+        out: folder for `findings.csv`, a contact sheet a set and split, the table (`report.md`)
+            and its figures by set and split (`noise.json`), for the cards of what is built with
+            `clean`.
         teacher: the finished run whose embeddings labels are doubted by; by default the recipe's
             first teacher, or its own run where it has none.
 
@@ -69,14 +72,20 @@ def clean(
     ]
     found.sort(key=lambda f: _order(pictures, f))
     findings.write(pictures, found, trained, out / findings.NAME)
-    for name in sorted({s.list for s in pictures.sources}):
-        own = [f for f in found if pictures.source(f.number).list == name]
-        contact_sheet.draw(pictures, own, out / f"{stem(name)}.png")
-    return _table(pictures, found, labels, said) + (
-        f"\nLabels are doubted by what {run} sees in a face. It was taught with the labels of the "
-        "training splits, where\nnoise is therefore underestimated; where it errs itself, noise is "
-        "overestimated."
+    for part, source in enumerate(pictures.sources):
+        own = [f for f in found if pictures.part[f.number] == part]
+        done = "reported" if source in held_out else "dropped"
+        sheet = f"{stem(source.list)}-{source.split}-{done}.png"
+        contact_sheet.draw(pictures, own, done, out / sheet)
+    rows = _counted(pictures, found, labels, said)
+    (out / findings.NOISE).write_text(json.dumps(rows, indent=1) + "\n")
+    report = _table(rows) + (
+        f"\n\nLabels are doubted by what {run} sees in a face. It was taught with the labels of "
+        "the training splits, where\nnoise is therefore underestimated; where it errs itself, "
+        "noise is overestimated."
     )
+    (out / findings.REPORT).write_text(report + "\n")
+    return report
 
 
 def cross_validated(
@@ -177,20 +186,33 @@ def _order(pictures: Pictures, finding: Finding) -> tuple[Any, ...]:
     return source.list, source.split, reason, finding.score, finding.number
 
 
-def _table(pictures: Pictures, found: list[Finding], labels: np.ndarray, said: np.ndarray) -> str:
-    """Findings by split and reason, the share of labels that the cross-validated answers miss, and
-    the share that is wrong by the confident joint: how much of the error is the labels'.
+def _counted(
+    pictures: Pictures, found: list[Finding], labels: np.ndarray, said: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """By set and split: the number of pictures, of findings by reason, the share of labels that the
+    cross-validated answers miss (`error`), and the share that is wrong by the confident joint
+    (`noise`): how much of the error is the labels'.
     """
     from cleanlab.count import estimate_joint
 
-    head = "".join(f"{title:>11}" for title in ("pictures", *REASONS, "error, %", "noise, %"))
-    lines = [f"{'':28}{head}"]
+    rows = {}
     for part, source in enumerate(pictures.sources):
         own = pictures.part == part
-        counts = [sum(own[f.number] and f.reason == reason for f in found) for reason in REASONS]
-        error = np.mean(said[own].argmax(1) != labels[own])
-        noise = 1 - np.trace(estimate_joint(labels[own], said[own]))
-        figures = [f"{count:11}" for count in (own.sum(), *counts)]
-        figures += [f"{100 * share:11.1f}" for share in (error, noise)]
-        lines.append(f"{stem(source.list)}:{source.split}".ljust(28) + "".join(figures))
+        rows[f"{stem(source.list)}:{source.split}"] = {
+            "pictures": int(own.sum()),
+            **{r: sum(bool(own[f.number]) and f.reason == r for f in found) for r in REASONS},
+            "error": float(np.mean(said[own].argmax(1) != labels[own])),
+            "noise": max(0.0, 1 - float(np.trace(estimate_joint(labels[own], said[own])))),
+        }
+    return rows
+
+
+def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """What was counted, as Markdown."""
+    head = ("set:split", "pictures", *REASONS, "error, %", "noise, %")
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, row in rows.items():
+        cells = [name, *(str(row[key]) for key in ("pictures", *REASONS))]
+        cells += [f"{100 * row[key]:.1f}" for key in ("error", "noise")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ reference that was not run says so.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,15 +16,17 @@ from typing import Any, Optional
 import numpy as np
 
 from gender_edge import choose
+from gender_edge.zoo import REGISTRY
 
 from . import recipe
 from .latency import ROUNDS, latencies
+from .prepare import stem
 from .recipe import Recipe
 from .runs import CONFIG, config, differing, trained_by
 
 MAIN = "celeba_test"  # the set that most references state a figure for
 BASELINE = "slim_int8"
-HEAD = ("reference", "published", "epochs", "start", "trained on", "input")
+HEAD = ("reference", "published", "epochs", "pictures", "start", "trained on", "input")
 COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
 
 
@@ -38,10 +41,12 @@ def compare(recipes: Sequence[Recipe], runs: Path, models: Path) -> dict[str, An
 
     Args:
         runs: the folder of runs.
-        models: the folder of shipped models, which make the last rows.
+        models: the folder of shipped models, whose classifiers make the last rows.
     """
     rows = [_reference(own, runs / own.name) for own in recipes]
-    rows += [_shipped(file.parent) for file in sorted(models.glob("*/evaluation.json"))]
+    registry = models / REGISTRY
+    shipped = json.loads(registry.read_text())["models"] if registry.exists() else ()
+    rows += [_shipped(models / name) for name in shipped]
     files = {row["name"]: Path(row.pop("file")) for row in rows if "file" in row}
     times = latencies(files)
     for row in rows:
@@ -69,10 +74,17 @@ def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
         "state": "run",
         "epochs": asked.epochs,
         "epochs_asked": wanted.epochs,
+        "pictures": _pictures(wanted, run),
         "start": own["init"],
         "device": trained_by(run),
         **_figures(run / "fp32"),
     }
+
+
+def _pictures(wanted: Recipe, run: Path) -> int:
+    """How many pictures a run learned from."""
+    files = [run / "splits" / f"{stem(s.list)}-{s.split}.csv" for s in wanted.train]
+    return sum(len(list(csv.DictReader(file.read_text("utf-8").splitlines()))) for file in files)
 
 
 def _shipped(folder: Path) -> dict[str, Any]:
@@ -113,6 +125,7 @@ def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
     return [
         *named,
         f"{row['epochs']} of {row['epochs_asked']}" if "epochs" in row else "-",
+        str(row.get("pictures", "-")),
         row.get("start", "-"),
         row.get("device") or "-",
         str(row["input_size"]),
@@ -144,7 +157,8 @@ def _legend(result: Mapping[str, Any]) -> str:
         f"Accuracy, loss (cross-entropy) on {MAIN} and balanced accuracy on each set's test split, "
         "in % but for the loss, with 95 % intervals; references see pictures whole, and their FP32 "
         "networks are judged. Published figures are of other test pictures. Epochs: run, of those "
-        "that the recipe asks; start: random, trunk (VGG16's published convolutions), imagenet, or "
+        "that the recipe asks; pictures: learned from; "
+        "start: random, trunk (VGG16's published convolutions), imagenet, or "
         "run: with the run whose weights it takes; input: side in pixels. All were trained in "
         "bfloat16 autocast with gradients of norm 5 at most. Time: one crop in "
         f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'}, "

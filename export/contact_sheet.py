@@ -1,4 +1,4 @@
-"""A picture of what was found in one set, to judge by eye whether it is rightly doubted."""
+"""A picture of what was found in one split, to judge by eye whether it is rightly doubted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from gender_edge.labelled import LABELS
 
 from .findings import LABEL, Finding, Pictures
 
-MOST = 96  # findings on a sheet, shared by the reasons
+MOST = 96  # findings of a reason on a sheet
 COLUMNS, SIDE, LINE = 12, 112, 13  # pictures a row; px of a picture and of a line of text
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 
-def draw(pictures: Pictures, found: Sequence[Finding], path: Path) -> None:
-    """Write a PNG: by reason, the findings of lowest score first; a copy beside its original."""
-    reasons = list(dict.fromkeys(f.reason for f in found))
+def draw(pictures: Pictures, found: Sequence[Finding], done: str, path: Path) -> None:
+    """Write a PNG: by reason, the findings of lowest score first; a copy beside its original.
+
+    Args:
+        done: what becomes of them, a word for the headings.
+    """
     sheet = [np.full((LINE, COLUMNS * SIDE, 3), PAPER, np.uint8)]
-    for reason in reasons:
+    for reason in dict.fromkeys(f.reason for f in found):
         own = sorted((f for f in found if f.reason == reason), key=lambda f: f.score)
-        shown = own[: MOST // len(reasons)]
+        shown = own[:MOST]
         heading = np.full((3 * LINE, COLUMNS * SIDE, 3), PAPER, np.uint8)
-        _write(heading, f"\n{reason}: {len(shown)} of {len(own)}", 1.2)
+        _write(heading, f"\n{reason}, {done}: {len(shown)} of {len(own)}", 1.2)
         sheet += [heading, *_rows([_tile(pictures, f) for f in shown])]
     cv2.imwrite(str(path), np.vstack(sheet))
 

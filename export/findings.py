@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from .data import Pack
 from .duplicates import Fingerprints
 from .recipe import Source
 
-NAME = "findings.csv"
+NAME, NOISE, REPORT = "findings.csv", "noise.json", "report.md"
 COLUMNS = ("set", "split", "picture", "label", "reason", "score", "other", "drop")
 COPY, NEAR_COPY, NO_FACE, LABEL = REASONS = ("copy", "near copy", "no face", "label")
 
@@ -110,3 +111,16 @@ def dropped(path: Path, source: Source) -> set[str]:
             )
         own = (row for row in reader if (row["set"], row["split"]) == (source.list, source.split))
         return {row["picture"] for row in own if row["drop"] == "1"}
+
+
+def label_noise(path: Path) -> dict[str, float]:
+    """The share of wrong labels by "SET:SPLIT", as it was estimated with a list of findings.
+
+    Raises:
+        DataError: nothing lies beside the list.
+    """
+    beside = path.with_name(NOISE)
+    if not beside.is_file():
+        raise DataError(f"{beside}: not there; make it anew with `python -m export clean`")
+    found = json.loads(beside.read_text(encoding="utf-8"))
+    return {name: float(row["noise"]) for name, row in found.items()}

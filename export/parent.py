@@ -1,8 +1,9 @@
-"""What a pruned variant gave up against the network that its chain of prunings began with."""
+"""What a variant gave up against what it was made from: before INT8, with colours, unpruned."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from gender_edge import choose
 from gender_edge.errors import DataError
+from gender_edge.zoo import mean_accuracy
 
 from .latency import latencies
 from .prepare import stem
@@ -17,80 +19,108 @@ from .provenance import began_with
 from .recipe import Recipe
 from .runs import CONFIG, config
 
-PRUNED = "pruned:"
+MODEL = "model.onnx"
+_PRUNED, _RUN = "pruned:", "run:"
 
 
 def check(recipe: Recipe, runs: Path) -> None:
-    """See, before a pruned variant is trained, that there is what it will be compared with.
+    """See, before a variant is trained, that what it will be compared with is there.
 
     Raises:
-        DataError: the network that it began with is not built, or was tested on other sets.
+        DataError: that network is not built, or was tested on other sets.
     """
-    for precision in recipe.precisions if recipe.init.startswith(PRUNED) else ():
-        evaluation = evaluation_of(recipe, precision, runs)
-        known = json.loads(evaluation.read_text())["sets"]
-        if missing := {stem(s.list) for s in recipe.test} - known.keys():
-            raise DataError(
-                f"{evaluation}: not tested on {', '.join(sorted(missing))}, as {recipe.name} will "
-                "be; name the same sets in both recipes and build that one again"
-            )
+    for precision in recipe.precisions:
+        for _, model in _others(recipe, precision, runs):
+            known = json.loads(evaluation_of(model).read_text())["sets"]
+            if missing := {stem(s.list) for s in recipe.test} - known.keys():
+                raise DataError(
+                    f"{model.parent}: not tested on {', '.join(sorted(missing))}, as {recipe.name} "
+                    "will be; name the same sets in both recipes and build that one again"
+                )
 
 
-def compared(recipe: Recipe, model: Path, runs: Path) -> dict[str, Any]:
-    """The first network's name, cost and accuracy, and the pruned one's time a face as a share of
-    its; plain values for JSON.
+def compared(recipe: Recipe, model: Path, runs: Path) -> list[dict[str, Any]]:
+    """Cost and accuracy of each network that a variant is to be compared with, and the time a face
+    of both; plain values for JSON.
 
     Args:
-        recipe: of the pruned one; starts with `pruned:`.
-        model: its file, as it is shipped; the other is taken in the same precision.
+        model: the variant's file, as it is shipped; RUN/PRECISION/model.onnx.
         runs: the folder of runs.
 
-    Returns:
-        Among them `retrained`: whether some network on the way has other weights now than those
-        that were cut.
+    Raises:
+        DataError: one of them is not built.
+    """
+    others = dict(_parents(recipe, model, runs))
+    times = latencies({"own": model, **others}) if others else {}
+    return [_row(why, other, times["own"], times[why]) for why, other in others.items()]
+
+
+def evaluations(recipe: Recipe, model: Path, runs: Path) -> list[Path]:
+    """Of the networks that a variant is to be compared with.
 
     Raises:
-        DataError: the other is not built.
+        DataError: one of them is not built.
     """
-    evaluation = evaluation_of(recipe, model.parent.name, runs)
-    whole = evaluation.with_name("model.onnx")
-    content = json.loads(evaluation.read_text())
-    times = latencies({"own": model, "whole": whole})
-    shares = times["own"] / times["whole"]
-    chain = [recipe.name, *_ancestors(recipe, runs)]
-    return {
-        **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
-        "retrained": not all(
-            began_with(runs / own, runs / before) for own, before in zip(chain, chain[1:])
-        ),
-        "bytes": whole.stat().st_size,
-        "processor": choose.processor(),
-        "time": dict(zip(("low", "value", "high"), np.percentile(shares, (10, 50, 90)).tolist())),
-        "sets": {
-            name: {key: own[key] for key in ("balanced_accuracy", "groups")}
-            for name, own in content["sets"].items()
-        },
-    }
+    return [evaluation_of(other) for _, other in _parents(recipe, model, runs)]
 
 
-def evaluation_of(recipe: Recipe, precision: str, runs: Path) -> Path:
-    """evaluation.json of the network that a pruned one began with.
+def evaluation_of(model: Path) -> Path:
+    """evaluation.json beside a model.
 
     Raises:
         DataError: that is not built.
     """
-    folder = runs / _ancestors(recipe, runs)[-1] / precision
-    evaluation = folder / "evaluation.json"
+    evaluation = model.with_name("evaluation.json")
     if not evaluation.exists():
-        raise DataError(f"{folder}: no evaluated model; build that recipe first")
+        raise DataError(f"{model.parent}: no evaluated model; build that recipe first")
     return evaluation
+
+
+def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
+    """What each was to the variant, and its file: in the variant's precision but for the first."""
+    if model.parent.name != "fp32":
+        yield "its weights before INT8", model.parent.with_name("fp32") / model.name
+    yield from _others(recipe, model.parent.name, runs)
+
+
+def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, Path]]:
+    """Of other runs."""
+    if recipe.init.startswith(_PRUNED):
+        chain = [recipe.name, *_ancestors(recipe, runs)]
+        same = all(began_with(runs / own, runs / before) for own, before in zip(chain, chain[1:]))
+        why = "which it was cut from"
+        yield why if same else f"an earlier training of {why}", runs / chain[-1] / precision / MODEL
+    begun = runs / recipe.init.removeprefix(_RUN)
+    if recipe.grayscale and recipe.init.startswith(_RUN):
+        before = config(begun)
+        if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
+            yield "which sees colours", begun / precision / MODEL
+
+
+def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dict[str, Any]:
+    content = json.loads(evaluation_of(other).read_text())
+    share = np.percentile(own_times / times, (10, 50, 90)).tolist()
+    sets = {
+        name: {key: own[key] for key in ("balanced_accuracy", "groups")}
+        for name, own in content["sets"].items()
+    }
+    return {
+        **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
+        "why": why,
+        "bytes": other.stat().st_size,
+        "processor": choose.processor(),
+        "time": dict(zip(("low", "value", "high"), share)),
+        "ms": [float(np.median(own_times)), float(np.median(times))],
+        "mean": mean_accuracy([own["balanced_accuracy"] for own in sets.values()]),
+        "sets": sets,
+    }
 
 
 def _ancestors(recipe: Recipe, runs: Path) -> list[str]:
     """The runs of a chain of prunings, back to the one that it began with."""
     found, init = [], recipe.init
-    while init.startswith(PRUNED):
-        name = init.removeprefix(PRUNED)
+    while init.startswith(_PRUNED):
+        name = init.removeprefix(_PRUNED)
         if not (runs / name / CONFIG).exists():
             raise DataError(f"{runs / name}: no such run; build that recipe first")
         found.append(name)

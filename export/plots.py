@@ -44,3 +44,27 @@ def confusion(sets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.set(title=name, xticks=(0, 1), yticks=(0, 1), xticklabels=LABELS, yticklabels=LABELS)
         axis.set(xlabel="answer", ylabel="label")
     figure.savefig(path, dpi=110)
+
+
+def certainty(sets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """How often answers of a confidence are right, and how many of the surest are wrong, by test
+    set, with 95 % intervals of the latter.
+    """
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    reliable, risk = figure.subplots(1, 2)
+    reliable.plot([0.5, 1], [0.5, 1], color="grey", linewidth=1, label="as it should be")
+    for number, (name, figures) in enumerate(sets.items()):
+        color, bins, points = f"C{number}", figures["reliability"], figures["risk_coverage"]
+        confidence, right = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        reliable.plot(confidence, right, color=color, linewidth=1, label=name)
+        reliable.scatter(confidence, right, [200 * b["share"] + 4 for b in bins], color=color)
+        coverage = [100 * p["coverage"] for p in points]
+        wrong, low, high = ([100 * p[key] for p in points] for key in ("risk", "low", "high"))
+        risk.plot(coverage, wrong, marker=".", color=color, label=name)
+        risk.fill_between(coverage, low, high, color=color, alpha=0.15, linewidth=0)
+    reliable.set(title="calibration (size: share of faces)", xlabel="confidence", ylabel="right")
+    risk.set(title="risk and coverage", xlabel="surest faces, %", ylabel="wrong, %", ylim=(0, None))
+    for axis in (reliable, risk):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)

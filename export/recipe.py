@@ -73,8 +73,8 @@ class Recipe:
             for whichever is most accurate on validation.
         calibration_images: how many training crops it sees.
         rounding: feel INT8's rounding while training (see `export.rounding`).
-        gate: points of balanced accuracy on validation that INT8 may lose, on the mean and on any
-            set.
+        gate: points of accuracy on validation that INT8 may lose, on the mean and any set
+            (balanced), and in any group beyond chance (see `export.int8`).
         aware_epochs: how long it is taught on with rounding where it loses more; 0 for not at all.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from gender_edge.classifier import Classifier
 from gender_edge.errors import DataError
 from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
+from gender_edge.zoo import mean_accuracy
 
 from .augment import face_mask, onto
 
@@ -72,10 +74,9 @@ CONDITIONS: Mapping[str, Alter] = {
 }
 
 
-def measure(
-    classifier: Classifier, sets: Sequence[Sequence[Sample]]
-) -> dict[str, dict[str, float]]:
-    """Under each condition the means over sets: balanced accuracy, women right, men right.
+def measure(classifier: Classifier, sets: Sequence[Sequence[Sample]]) -> dict[str, dict[str, Any]]:
+    """Under each condition the means over sets, with intervals: balanced accuracy, women right, men
+    right.
 
     Each set counts the same. Crops are altered after they were cut, so that the framing is that
     of the untouched picture.
@@ -84,14 +85,19 @@ def measure(
     found = {}
     for name, alter in CONDITIONS.items():
         rng = np.random.default_rng(0)
-        shares = []
+        rows = []
         for crops, truth in cut:
             others = crops[_of_the_other_label(truth, rng)]
             altered = np.stack([alter(*pair, rng) for pair in zip(crops, others)])
             right = (_female(classifier, altered) >= 0.5) == truth
-            shares.append((right[truth].mean(), right[~truth].mean()))
-        women, men = (float(value) for value in np.mean(shares, 0))
-        found[name] = {"balanced_accuracy": (women + men) / 2, "women": women, "men": men}
+            rows.append(
+                {
+                    "balanced_accuracy": evaluation.balanced(right, truth),
+                    "women": evaluation.proportion(right[truth]),
+                    "men": evaluation.proportion(right[~truth]),
+                }
+            )
+        found[name] = {key: mean_accuracy([row[key] for row in rows]) for key in rows[0]}
     return found
 
 

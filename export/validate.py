@@ -57,18 +57,37 @@ def predict(answer: Answer, pack: Pack, size: int, framing: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def judged(
+    answer: Answer, packs: Mapping[str, Pack], size: int, framings: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Whether each picture is judged right, bool (N,), by "SET/FRAMING"."""
+    return {
+        f"{name}/{framing}": predict(answer, pack, size, framing).argmax(1) == targets(pack.samples)
+        for name, pack in packs.items()
+        for framing in framings
+    }
+
+
+def samples_of(key: str, packs: Mapping[str, Pack]) -> list[Sample]:
+    """What a "SET/FRAMING" of `judged` is about."""
+    return packs[key.rpartition("/")[0]].samples
+
+
+def scored(right: Mapping[str, np.ndarray], packs: Mapping[str, Pack]) -> dict[str, float]:
+    """Balanced accuracy in per cent of what `judged` returns, and the mean over all of it."""
+    scores = {}
+    for key, own in right.items():
+        truth = targets(samples_of(key, packs))
+        per_class = [own[truth == c].mean() for c in range(len(LABELS))]
+        scores[key] = round(100 * float(np.mean(per_class)), 2)
+    return {**scores, "mean": round(float(np.mean(list(scores.values()))), 3)}
+
+
 def validate(
     answer: Answer, packs: Mapping[str, Pack], size: int, framings: Sequence[str] = FRAMINGS
 ) -> dict[str, float]:
     """Balanced accuracy in per cent, by set and framing, and the mean over all of them."""
-    scores = {}
-    for name, pack in packs.items():
-        truth = targets(pack.samples)
-        for framing in framings:
-            right = predict(answer, pack, size, framing).argmax(1) == truth
-            per_class = [right[truth == c].mean() for c in range(len(LABELS))]
-            scores[f"{name}/{framing}"] = round(100 * float(np.mean(per_class)), 2)
-    return {**scores, "mean": round(float(np.mean(list(scores.values()))), 3)}
+    return scored(judged(answer, packs, size, framings), packs)
 
 
 def targets(samples: Sequence[Sample]) -> np.ndarray:

@@ -440,7 +440,7 @@ def format_report(figures: dict[str, Any]) -> str:
         lines.append(f"{row['group']:24} {row['faces']:6}  " + "  ".join(f"{c:>20}" for c in cells))
     decided = _share(figures["accuracy_decided"])
     lines.append(
-        f"calibration error {100 * figures['ece']:.1f} points; a label given for "
+        f"calibration error {_share(figures['ece'])} points; a label given for "
         f"{100 * figures['coverage']:.1f} % of faces, right in {decided}"
     )
     return "\n".join(lines)

@@ -46,6 +46,11 @@ def test_what_is_shipped_works(built: list[str], places: Places, data: Path) -> 
             answers = classifier.in_frame(samples[0].path, [(1, 5, 50, 50)])
             assert classifier.spec.trained_on == ("faces:train",)
         assert answers[0].female > 0.5
+        assert ("Against tiny_fp32, its weights before INT8" in (home / "card.md").read_text()) == (
+            name == "tiny_int8"
+        )
+        content = json.loads((home / "evaluation.json").read_text())
+        assert content["validation"] == {"sets": ["faces:val"], "abstain_error": 0.02}
 
 
 def test_a_test_set_of_one_label_is_told_before_training(
@@ -66,7 +71,7 @@ def test_run_folder_tells_the_story(built: list[str], places: Places) -> None:
     assert [row["size"] for row in rows] == ["24", "32"]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert json.loads((run / "config.json").read_text())["name"] == "tiny"
-    for picture in ("curves.png", "int8/confusion.png"):
+    for picture in ("curves.png", "int8/confusion.png", "int8/certainty.png"):
         assert (run / picture).read_bytes()[:4] == b"\x89PNG"
 
 

@@ -17,7 +17,7 @@ from export.batches import weights_of
 from export.build import Places, packed
 from export.clean import clean, cross_validated, find_wrong_labels
 from export.contact_sheet import COLUMNS, SIDE
-from export.findings import dropped
+from export.findings import dropped, label_noise
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
 from gender_edge import DataError
@@ -160,17 +160,30 @@ def test_the_list_is_in_order(cleaned: Cleaned) -> None:
 
 
 def test_the_report_counts(cleaned: Cleaned) -> None:
-    lines = {words[0]: words[1:] for line in cleaned.report.splitlines() if (words := line.split())}
+    rows = [[cell.strip() for cell in line.split("|")] for line in cleaned.report.splitlines()]
+    lines = {row[1]: row[2:-1] for row in rows if len(row) > 1}
     assert lines["more:train"][:4] == ["41", "1", "0", "0"]
     assert lines["faces:train"][:4] == ["203", "0", "2", "1"]
     for share in lines["faces:train"][5:]:  # error and noise: seven of 203 labels are wrong
         assert 1 < float(share) < 8
     assert "tiny" in cleaned.report
+    assert (cleaned.out / "report.md").read_text() == cleaned.report + "\n"
+    noise = label_noise(cleaned.out / "findings.csv")
+    assert {name: f"{100 * share:.1f}" for name, share in noise.items()} == {
+        name: row[-1] for name, row in lines.items() if ":" in name and name != "set:split"
+    }
+    with pytest.raises(DataError, match=r"noise\.json: not there"):
+        label_noise(cleaned.out / "none" / "findings.csv")
 
 
 def test_contact_sheets_show_what_was_found(cleaned: Cleaned) -> None:
-    assert {p.name for p in cleaned.out.glob("*.png")} == {"faces.png", "more.png"}
-    sheet = cv2.imread(str(cleaned.out / "faces.png"))
+    assert {p.name for p in cleaned.out.glob("*.png")} == {
+        "faces-train-dropped.png",
+        "faces-val-reported.png",
+        "faces-test-reported.png",
+        "more-train-dropped.png",
+    }
+    sheet = cv2.imread(str(cleaned.out / "faces-train-dropped.png"))
     assert sheet.shape[1] == COLUMNS * SIDE
     (faceless,) = cleaned.planted["no face"]
     rows = [r for reason in cleaned.planted for r in cleaned.rows(reason)]

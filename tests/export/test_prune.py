@@ -167,16 +167,21 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     assert 0.4 * whole < evaluation["spec"]["macs"] <= 0.5 * whole
     assert evaluation["sets"]["faces"]["balanced_accuracy"]["value"] > 0.8
     whole_evaluation = json.loads((places.runs / "tiny/int8/evaluation.json").read_text())
-    parent = evaluation["parent"]
-    assert parent["name"] == "tiny_int8" and parent["macs"] == whole and not parent["retrained"]
+    twin, parent = evaluation["against"]
+    assert twin["name"] == "tiny_p50_fp32" and twin["macs"] == evaluation["spec"]["macs"]
+    assert parent["name"] == "tiny_int8" and parent["macs"] == whole
     assert parent["sets"]["faces"]["groups"] == whole_evaluation["sets"]["faces"]["groups"]
     assert 0 < parent["time"]["low"] <= parent["time"]["value"] <= parent["time"]["high"]
     card = (tmp_path / "tiny_p50_int8" / "card.md").read_text()
     assert "## Against tiny_int8, which it was cut from" in card
     own = evaluation["sets"]["faces"]["balanced_accuracy"]["value"]
     before = whole_evaluation["sets"]["faces"]["balanced_accuracy"]["value"]
-    row = next(line for line in card.splitlines() if line.startswith("| faces, %"))
-    assert row.endswith(f"| {100 * (own - before):+.1f} |")
+    cut = card[card.index("which it was cut from") :].splitlines()
+    for start in ("| faces, %", "| mean of the sets, %"):
+        row = next(line for line in cut if line.startswith(start))
+        assert row.endswith(f"| {100 * (own - before):+.1f} |")
+    (row,) = (line for line in cut if line.startswith("| time a face, ms"))
+    assert row.startswith(f"| time a face, ms | {parent['ms'][0]:.2f} | {parent['ms'][1]:.2f} |")
     run = places.runs / "tiny_p50"
     assert json.loads((run / "config.json").read_text())["arguments"] == {
         **half.arguments,

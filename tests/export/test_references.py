@@ -72,6 +72,7 @@ def test_recipes_load(name: str) -> None:
     assert set(wanted.sizes) == {wanted.input_size}
     trained = {(s.list, s.split) for s in (*wanted.train, *wanted.validate)}
     assert not any("lfw" in where or split == "test" for where, split in trained)
+    assert ("face-pretrained" in wanted.protocol) <= wanted.init.startswith("run:")
     assert not (recipe.FOLDER / f"{wanted.name}.toml").exists(), "two recipes, one run folder"
 
 
@@ -313,6 +314,10 @@ def test_a_reference_is_judged_but_not_shipped(ran: tuple[Recipe, Places]) -> No
 def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "ROUNDS", 2)
     (tmp_path / "slim_int8").symlink_to(ROOT / "models" / "slim_int8")
+    (tmp_path / "spotter").mkdir()
+    (tmp_path / "spotter" / "evaluation.json").write_text('{"spec": {"name": "spotter"}}')
+    registry = {"models": {"slim_int8": {}}, "detectors": {"spotter": {}}}
+    (tmp_path / "registry.json").write_text(json.dumps(registry))
     wanted, places = ran
     begun = replace(wanted, name="begun")
     (places.runs / "begun").mkdir()
@@ -327,6 +332,8 @@ def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.M
     first = table[0]
     assert first["epochs"] == "1 of 2" and first["published"] == "99.9 %"
     assert first["protocol"] == "as published" and first["trained on"] == "CPU"
+    learned = places.runs / wanted.name / "splits" / "celeba_test-train.csv"
+    assert first["pictures"] == str(learned.read_text().count("\n") - 1)
     own = json.loads((places.runs / wanted.name / "fp32" / "evaluation.json").read_text())
     accuracy = own["sets"]["celeba_test"]["accuracy"]
     assert first["accuracy"].startswith(f"{100 * accuracy['value']:.1f} (")
@@ -338,7 +345,8 @@ def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.M
     assert all(table[2][column] == "-" for column in ("accuracy", "M param.", "ms a face"))
     assert table[2]["protocol"] == "as published"
     assert table[3]["epochs"] == "run of another recipe (learning_rate)"
-    shipped = next(row for row in table if row["reference"] == "slim_int8")
+    assert [row["reference"] for row in table[4:]] == ["slim_int8"], "detectors have no row"
+    shipped = table[4]
     assert shipped["of slim_int8"] == "1.00x" and float(shipped["ms a face"]) > 0
     assert rows["slim_int8"]["sets"]["lfw"]["balanced_accuracy"]["n"] > 6000
     assert all(len(cells(line)) == len(head) for line in text[: 2 + len(table)])

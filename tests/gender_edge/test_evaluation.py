@@ -37,8 +37,23 @@ def test_area_under_curve_counts_pairs() -> None:
 
 def test_calibration_error() -> None:
     confidence = np.full(1000, 0.8)
-    assert evaluation.calibration_error(confidence, np.arange(1000) < 800) == pytest.approx(0)
-    assert evaluation.calibration_error(confidence, np.ones(1000, bool)) == pytest.approx(0.2)
+    found = evaluation.calibration_error(confidence, np.arange(1000) < 800)
+    assert found["value"] == pytest.approx(0) and found["low"] == 0 < found["high"] < 0.05
+    assert evaluation.calibration_error(confidence, np.ones(1000, bool))["value"] == (
+        pytest.approx(0.2)
+    )
+
+
+@pytest.mark.parametrize("over", [0.0, 0.1])
+def test_the_true_calibration_error_lies_in_its_interval(over: float) -> None:
+    """Overconfident by as much, or not at all: the measured error alone is always too large."""
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(20):
+        confidence = rng.uniform(0.6, 1, 600)
+        found = evaluation.calibration_error(confidence, rng.random(600) < confidence - over)
+        assert found["low"] <= found["value"] <= found["high"]
+        inside += found["low"] <= over <= found["high"]
+    assert inside >= 15
 
 
 def test_risk_falls_with_coverage_when_confidence_means_something() -> None:
@@ -47,6 +62,7 @@ def test_risk_falls_with_coverage_when_confidence_means_something() -> None:
     points = evaluation.risk_coverage(confidence, rng.random(20_000) < confidence)
     risks = [p["risk"] for p in points]
     assert risks == sorted(risks)
+    assert all(p["low"] < p["risk"] < p["high"] < p["low"] + 0.02 for p in points)
     assert risks[-1] == pytest.approx(0.25, abs=0.02)
 
 

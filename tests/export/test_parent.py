@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from export import recipe
+from export.parent import _parents, compared
+from gender_edge import DataError
+
+
+def run_of(runs: Path, name: str, **entries: object) -> None:
+    (runs / name).mkdir()
+    own = {"grayscale": False, "precisions": ["int8"], "init": "random", **entries}
+    (runs / name / "config.json").write_text(json.dumps(own))
+
+
+@pytest.mark.parametrize(
+    ("init", "grayscale", "precision", "expected"),
+    [
+        ("random", False, "fp32", []),
+        ("random", False, "int8", ["tiny/fp32"]),
+        ("run:coloured", True, "int8", ["tiny/fp32", "coloured/int8"]),
+        ("run:coloured", True, "fp32", ["coloured/fp32"]),
+        ("run:coloured", False, "fp32", []),
+        ("run:grey", True, "fp32", []),
+        ("run:unshipped", True, "fp32", []),
+        ("pruned:half", False, "int8", ["tiny/fp32", "coloured/int8"]),
+    ],
+)
+def test_what_a_variant_is_compared_with(
+    init: str,
+    grayscale: bool,
+    precision: str,
+    expected: list[str],
+    recipe_file: Path,
+    tmp_path: Path,
+) -> None:
+    run_of(tmp_path, "coloured")
+    run_of(tmp_path, "grey", grayscale=True)
+    run_of(tmp_path, "unshipped", precisions=[])
+    run_of(tmp_path, "half", init="pruned:coloured")
+    own = replace(recipe.load(str(recipe_file)), init=init, grayscale=grayscale)
+    model = tmp_path / "tiny" / precision / "model.onnx"
+    found = [other for _, other in _parents(own, model, tmp_path)]
+    assert found == [tmp_path / name / "model.onnx" for name in expected]
+    if expected:
+        with pytest.raises(DataError, match="no evaluated model; build that recipe first"):
+            compared(own, model, tmp_path)
+    else:
+        assert compared(own, model, tmp_path) == []
