@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gender_edge import choose
+from gender_edge import host
 from gender_edge.errors import DataError
 
 from .latency import latencies
@@ -40,7 +40,7 @@ def compared(recipe: Recipe, model: Path, runs: Path) -> dict[str, Any]:
     return {
         **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
         "bytes": whole.stat().st_size,
-        "processor": choose.processor(),
+        "processor": host.processor(),
         "time": dict(zip(("low", "value", "high"), np.percentile(shares, (10, 50, 90)).tolist())),
         "sets": {
             name: {key: own[key] for key in ("balanced_accuracy", "groups")}

@@ -96,12 +96,13 @@ class Classifier:
         threads: Optional[int] = None,
         batch_size: int = DEFAULT_BATCH,
     ) -> Classifier:
-        """Open the most accurate shipped model within a budget; see `choose.best`.
+        """Open the most accurate shipped model within a budget, on the engine that answers sooner.
 
         Takes the recorded latency of one face on this processor and engine, and where there is no
-        record measures each model here, a third of a second each.
+        record measures each model here, a third of a second each. See `choose.best`.
 
         Raises:
+            BudgetError: a limit is no number, or not in its unit.
             ModelError: none fits; says how near each comes.
             BackendError: the device cannot be had.
         """
@@ -110,7 +111,7 @@ class Classifier:
         found = choose.best(
             budget_ms, max_mb=max_mb, min_accuracy=min_accuracy, device=device, threads=threads
         )
-        return cls(found.name, device=device, threads=threads, batch_size=batch_size)
+        return cls(found.name, device=found.engine, threads=threads, batch_size=batch_size)
 
     @property
     def spec(self) -> ModelSpec:
