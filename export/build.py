@@ -384,6 +384,7 @@ def ship(folder: Path, models: Path, default: bool = False, section: str = "mode
         registry = json.loads(registry_file.read_text())
     if default:
         registry["default"] = name
+        registry.pop("default_fp32", None)  # of the default before
     content = (home / "model.onnx").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     entries = {**registry.get(section, {}), name: {"sha256": digest, "bytes": len(content)}}
