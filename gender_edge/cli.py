@@ -449,6 +449,7 @@ def format_report(figures: dict[str, Any]) -> str:
     for row in [{"group": "all", **figures}, *figures["groups"]]:
         cells = [_share(row[key]) for key in ("balanced_accuracy", "female_right", "male_right")]
         lines.append(f"{row['group']:24} {row['faces']:6}  " + "  ".join(f"{c:>20}" for c in cells))
+    lines.append(f"faces cut: {evaluation.framed_text(figures['framed'])}")
     decided = _share(figures["accuracy_decided"])
     lines.append(
         f"calibration error {100 * figures['ece']:.1f} points; a label given for "
