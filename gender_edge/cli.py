@@ -6,6 +6,7 @@ import argparse
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -32,13 +33,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()  # what cannot be written fails here, and not at exit
     except GenderEdgeError as error:
         print(f"gender-edge: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader (head, less) has gone; that is its good right
-        sys.stderr.close()
+        _mute()
         return 0
+    except OSError as error:
+        print(f"gender-edge: {error}", file=sys.stderr)
+        _mute()
+        return 2
     return status
+
+
+def _mute() -> None:
+    """What is still in a buffer goes nowhere; Python would try again at exit, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
