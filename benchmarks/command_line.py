@@ -14,9 +14,11 @@ to stderr, the table to stdout; its last line is the whole result as one line of
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
-from benchmarks import scenarios, subjects
+from benchmarks import scenarios
+from gender_edge import choose, host
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -27,9 +29,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("models", nargs="*", help="shipped names or files (default: all shipped)")
     what = parser.add_argument_group("what is measured")
     what.add_argument("--batches", type=_sizes, help="batch sizes (default: 1,8,32)")
-    what.add_argument("--seconds", type=float, help="for each batch size, all rounds (default: 3)")
-    what.add_argument("--rounds", type=int, help="how often each is visited (default: 5)")
-    what.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
+    what.add_argument(
+        "--seconds", type=_positive, help="for each batch size, all rounds (default: 3)"
+    )
+    what.add_argument("--rounds", type=_count, help="how often each is visited (default: 5)")
+    what.add_argument("--threads", type=_count, help="CPU threads (default: the engine's choice)")
     what.add_argument(
         "--device",
         help="as Classifier takes it; several (cpu,cuda) are rows of their own (default: every "
@@ -47,7 +51,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     what.add_argument(
         "--cameras", type=_stream, metavar="FPSxFACES", help="also MLPerf's multi stream"
     )
-    what.add_argument("--deadline", type=float, help="ms, for --cameras (default: one frame)")
+    what.add_argument("--deadline", type=_positive, help="ms, for --cameras (default: one frame)")
     what.add_argument(
         "--data",
         action="append",
@@ -78,12 +82,32 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments.batches = arguments.batches or ([1, 16] if quick else [1, 8, 32])
     arguments.seconds = arguments.seconds or (0.4 if quick else 3.0)
     arguments.rounds = 1 if arguments.one_by_one else arguments.rounds or (2 if quick else 5)
-    arguments.devices = arguments.device.split(",") if arguments.device else subjects.engines()
+    arguments.devices = (
+        arguments.device.split(",") if arguments.device else choose.installed_engines()
+    )
     if arguments.record and (
         arguments.threads or arguments.clock != "network" or 1 not in arguments.batches
     ):
         parser.error("--record wants batch 1, --clock network and no --threads")
+    if arguments.record and host.processor() is None:
+        parser.error("--record: this system does not tell its processor's name")
     return arguments
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return value
 
 
 def _sizes(text: str) -> list[int]:
@@ -99,6 +123,6 @@ def _stream(text: str) -> tuple[float, int]:
         stream = float(fps), int(faces or 1)
     except ValueError:
         stream = 0.0, 0
-    if min(stream) <= 0:
+    if not (math.isfinite(stream[0]) and min(stream) > 0):
         raise argparse.ArgumentTypeError(f"{text!r}: expected frames a second x faces, as 15x3")
     return stream

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import rounds
+from gender_edge import evaluation
 
-RECORDED = "Accuracy: mean balanced accuracy over the recorded test sets ({})."
+RECORDED = (
+    "Accuracy: mean balanced accuracy over the recorded test sets, faces aligned by YuNet's "
+    "landmarks ({})."
+)
 MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
 
 
@@ -52,8 +56,17 @@ def _roofline(
 
 
 def _note(variants: list[dict[str, Any]], measured: bool) -> str:
-    done = [v["accuracy"] for v in variants if v.get("accuracy", {}).get("sets")]
-    if not done:
+    done = next((v for v in variants if v.get("accuracy", {}).get("sets")), None)
+    if done is None:
         return ""
-    sets = ", ".join(f"{name} ({s['n']} faces)" for name, s in done[0]["sets"].items())
+    sets = ", ".join(
+        f"{name} ({s['n']} faces{_framed(done, name)})"
+        for name, s in done["accuracy"]["sets"].items()
+    )
     return (MEASURED if measured else RECORDED).format(sets)
+
+
+def _framed(row: dict[str, Any], name: str) -> str:
+    """What a set's list offered to cut faces by; nothing where that was not counted."""
+    counts = row.get("evaluation", {}).get(name, {}).get("framed")
+    return f": {evaluation.framed_text(counts)}" if counts else ""

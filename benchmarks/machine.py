@@ -11,9 +11,8 @@ from typing import Any
 
 import cv2
 
-from gender_edge.choose import processor
+from gender_edge import host
 
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
 PACKAGES = (
     "gender_edge",
     "onnxruntime",
@@ -26,12 +25,10 @@ PACKAGES = (
 
 def describe() -> dict[str, Any]:
     """Processor, cores, system, package versions and present load."""
-    cpuinfo = _read("/proc/cpuinfo")
-    flags = set(_field(cpuinfo, "flags|Features").split())
     return {
-        "cpu": processor() or platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "features": [f for f in FEATURES if f in flags],
+        "cpu": host.processor() or platform.processor() or platform.machine(),
+        "cores": host.cores(),
+        "features": host.features(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -71,14 +68,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _field(text: str, names: str) -> str:
-    match = re.search(rf"^(?:{names})\s*:\s*(.+)$", text, re.MULTILINE)
-    return match.group(1).strip() if match else ""
-
-
 def _memory_gb() -> float | None:
-    total = _field(_read("/proc/meminfo"), "MemTotal")
-    return round(int(total.split()[0]) / 1e6, 1) if total else None
+    total = re.search(r"^MemTotal:\s*(\d+)", _read("/proc/meminfo"), re.MULTILINE)
+    return round(int(total.group(1)) / 1e6, 1) if total else None
 
 
 def _version(name: str) -> str | None:

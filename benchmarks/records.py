@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gender_edge import choose, zoo
+from gender_edge import choose, host, zoo
 
 
 def record(result: dict[str, Any]) -> None:
@@ -14,9 +14,7 @@ def record(result: dict[str, Any]) -> None:
     For a result of batch 1, all threads and the clock of `network`; only shipped models count.
     """
     host_records = choose.records()
-    if choose.processor() is None:
-        raise SystemExit("--record: this system does not tell its processor's name")
-    for engine in choose.RECORDED_ENGINES.values():
+    for engine in choose.RECORDED_ENGINES:
         times = {
             zoo.entry(v["name"]).sha256[:16]: round(v["batches"][0]["p50_ms"], 4)
             for v in result["variants"]
@@ -26,11 +24,11 @@ def record(result: dict[str, Any]) -> None:
             and "error" not in v
         }
         if times:
-            host = choose.host(engine)
-            before = [r["p50_ms"] for r in host_records if r["host"] == host]
+            here = host.identity(engine)
+            before = [r["p50_ms"] for r in host_records if r["host"] == here]
             shipped = {zoo.entry(name).sha256[:16] for name in zoo.names()}
             kept = {k: v for own in before for k, v in own.items() if k in shipped}
-            host_records = [r for r in host_records if r["host"] != host]
-            host_records.append({"host": host, "p50_ms": {**kept, **times}})
+            host_records = [r for r in host_records if r["host"] != here]
+            host_records.append({"host": here, "p50_ms": {**kept, **times}})
     text = json.dumps(host_records, indent=1) + "\n"
     (zoo.folder() / choose.TIMINGS).write_text(text)

@@ -15,7 +15,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import figures, rounds
+from benchmarks import derived, dominance, figures, rounds
 from benchmarks.scenarios import CLOCKS
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
@@ -224,6 +224,7 @@ def caption(result: dict[str, Any]) -> str:
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
         f"fastest and the slowest round{_too_wide(result)}; peak MB is the resident set of a "
         f"process of its own. {_roofline(result)}{result['accuracy_note']} "
+        f"{dominance.sentences(result)}"
         f"Made by `{result['command']}`."
     )
 
@@ -286,6 +287,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     result = json.loads(arguments.result.read_text())
+    derived.update(result)  # a result of before may say less
     if arguments.readme:
         update_readme(arguments.readme, result)
     if arguments.plot:

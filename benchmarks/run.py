@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -65,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps(result), flush=True)
     for line in rounds.too_wide(result["variants"]):
         print(f"benchmark: rounds differ too much to rank {line}", file=sys.stderr)
+    _write(result, arguments)
     if arguments.record:
         records.record(result)
-    _write(result, arguments)
     return int(any("error" in v for v in result["variants"]))
 
 
@@ -100,7 +101,7 @@ def _begin(
             )
     else:
         result = {
-            "command": " ".join(["python benchmarks/run.py", *argv]),
+            "command": shlex.join(["python", "benchmarks/run.py", *argv]),
             "machine": {**machine.describe(), "peaks": probe.peaks(arguments.threads)},
             "settings": settings,
             "threads": arguments.threads,

@@ -21,6 +21,7 @@ KEPT = (
     "ece",
     "reliability",
     "risk_coverage",
+    "framed",
     "groups",
 )
 
@@ -125,20 +126,6 @@ def _recorded(name: str) -> dict[str, Any]:
 def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
     """Of a set's figures those that a result carries on."""
     return {key: figures[key] for key in KEPT if key in figures}
-
-
-def engines() -> list[str]:
-    """Every engine that is installed, as `Classifier` takes it."""
-    from gender_edge import engines as tensorrt
-    from gender_edge.backends import installed
-
-    there = {
-        "onnxruntime": True,
-        "openvino": installed.openvino(),
-        "cuda": installed.onnxruntime_cuda(),
-        "tensorrt": tensorrt.usable(),
-    }
-    return [name for name, found in there.items() if found]
 
 
 def open_subject(description: dict[str, Any]) -> Subject:

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from gender_edge import choose
+from gender_edge import host
 from gender_edge.zoo import REGISTRY
 
 from . import recipe
@@ -55,7 +55,7 @@ def compare(recipes: Sequence[Recipe], runs: Path, models: Path) -> dict[str, An
             row["ms"] = float(np.median(own))
         if own is not None and base is not None:
             row["of_baseline"] = float(np.median(own / base))
-    return {"processor": choose.processor(), "rows": rows}
+    return {"processor": host.processor(), "rows": rows}
 
 
 def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:

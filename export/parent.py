@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gender_edge import choose
+from gender_edge import host
 from gender_edge.errors import DataError
 from gender_edge.zoo import mean_accuracy
 
@@ -108,7 +108,7 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
         **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
         "why": why,
         "bytes": other.stat().st_size,
-        "processor": choose.processor(),
+        "processor": host.processor(),
         "time": dict(zip(("low", "value", "high"), share)),
         "ms": [float(np.median(own_times)), float(np.median(times))],
         "mean": mean_accuracy([own["balanced_accuracy"] for own in sets.values()]),

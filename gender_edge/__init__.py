@@ -10,13 +10,21 @@ someone is.
 
 from .classifier import Classifier, Prediction
 from .engines import build_engine
-from .errors import BackendError, DataError, GenderEdgeError, ImageError, ModelError
+from .errors import (
+    BackendError,
+    BudgetError,
+    DataError,
+    GenderEdgeError,
+    ImageError,
+    ModelError,
+)
 from .spec import CropRule, ModelSpec
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "BudgetError",
     "Classifier",
     "CropRule",
     "DataError",

@@ -1,4 +1,4 @@
-"""Which shipped model to take under a budget of time, size and accuracy.
+"""Which shipped model to take, on which engine, under a budget of time, size and accuracy.
 
 Latency is what a face alone takes from uint8 crop to prediction, median of many: from
 `timings.json`, which `benchmarks/run.py --record` keeps beside the models, if it was recorded on
@@ -8,66 +8,128 @@ this processor with this engine; else measured here and now.
 from __future__ import annotations
 
 import json
-import os
-import re
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
-from . import zoo
+from . import engines, host, zoo
+from .backends import installed
 from .classifier import Classifier, engine_of
-from .errors import BackendError, ModelError
+from .errors import BackendError, BudgetError, ModelError
 
 TIMINGS = "timings.json"
 SECONDS = 0.3  # for a measurement here
 FEWEST_RUNS = 5
-RECORDED_ENGINES = {"cpu": "onnxruntime", "openvino": "openvino"}
+RECORDED_ENGINES = ("onnxruntime", "openvino")  # on the processor
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model may cost, and what it must be worth; None: any.
+
+    Attributes:
+        budget_ms: most milliseconds for one face.
+        max_mb: largest file, in 1e6 bytes.
+        min_accuracy: least mean balanced accuracy, 0 to 1.
+
+    Raises:
+        BudgetError: one of them is no number, or not in its unit.
+    """
+
+    budget_ms: Optional[float] = None
+    max_mb: Optional[float] = None
+    min_accuracy: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("budget_ms", self.budget_ms), ("max_mb", self.max_mb)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise BudgetError(f"{name}={value}: expected a finite number above 0")
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise BudgetError(
+                f"min_accuracy={self.min_accuracy}: expected a share from 0 to 1, as 0.95"
+            )
+
+    def __str__(self) -> str:
+        parts = (
+            (self.budget_ms, "within {:g} ms", 1),
+            (self.max_mb, "at most {:g} MB", 1),
+            (self.min_accuracy, "right on at least {:g} %", 100),
+        )
+        asked = [text.format(unit * value) for value, text, unit in parts if value is not None]
+        return ", ".join(asked) or "no limit"
+
+    def allows(self, candidate: Candidate) -> bool:
+        """Whether a model keeps all limits."""
+        return (
+            (self.budget_ms is None or candidate.latency_ms <= self.budget_ms)
+            and (self.max_mb is None or candidate.bytes <= self.max_mb * 1e6)
+            and (self.min_accuracy is None or candidate.accuracy >= self.min_accuracy)
+        )
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A shipped model on this machine.
+    """A shipped model on an engine of this machine.
 
     Attributes:
         name: as `Classifier` takes it.
-        accuracy: mean over the test sets of the recorded balanced accuracy, 0 to 1.
+        engine: likewise, as its `device`.
+        accuracy: mean over the default model's test sets of the recorded balanced accuracy, 0 to 1.
         bytes: of its file.
         latency_ms: of one face.
         recorded: whether that is from the records rather than measured now.
     """
 
     name: str
+    engine: str
     accuracy: float
     bytes: int
     latency_ms: float
     recorded: bool
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name} on {self.engine} {self.latency_ms:.2f} ms, {self.bytes / 1e6:.2f} MB, "
+            f"{100 * self.accuracy:.1f} %"
+        )
 
-def candidates(device: str = "auto", threads: Optional[int] = None) -> list[Candidate]:
-    """All shipped models that run on a device, the fastest first.
+
+def candidates(
+    device: str = "auto", threads: Optional[int] = None
+) -> tuple[list[Candidate], list[str]]:
+    """All shipped models on every engine that a device stands for.
+
+    Returns:
+        Those that run and were tested on the same sets, the fastest first; why others are not
+        among them.
 
     Raises:
-        BackendError: none of them does.
+        BackendError: there is no such device, or none of them runs there.
     """
-    found, reasons = [], []
+    engine_of(zoo.default(), device)  # refuses what is no device
+    yardstick = zoo.entry(zoo.default())
+    found, left_out = [], []
     for name in zoo.names():
         try:
-            latency, recorded = _latency(name, device, threads)
-        except BackendError as error:
-            reasons.append(f"{name}: {error}")
+            entry = zoo.entry(name)
+            accuracy = entry.accuracy_on(yardstick.evaluation["sets"])["value"]
+        except ModelError as error:
+            left_out.append(str(error))
             continue
-        entry = zoo.entry(name)
-        found.append(
-            Candidate(name, entry.accuracy["value"], entry.bytes, latency, recorded=recorded)
-        )
+        for engine in _engines_of(device):
+            try:
+                latency, recorded = _latency(entry, engine, threads)
+            except (BackendError, ModelError) as error:
+                left_out.append(f"{name} on {engine}: {error}")
+                continue
+            found.append(Candidate(name, engine, accuracy, entry.bytes, latency, recorded))
     if not found:
-        raise BackendError("; ".join(reasons))
-    return sorted(found, key=lambda c: c.latency_ms)
+        raise BackendError("; ".join(left_out))
+    return sorted(found, key=lambda c: c.latency_ms), left_out
 
 
 def best(
@@ -81,49 +143,52 @@ def best(
     """The most accurate shipped model within a budget; of equals the faster.
 
     Args:
-        budget_ms: most milliseconds for one face.
-        max_mb: largest file, in 1e6 bytes.
-        min_accuracy: least mean balanced accuracy, 0 to 1.
-        device, threads: as `Classifier` takes them.
+        budget_ms, max_mb, min_accuracy: see `Budget`.
+        device, threads: as `Classifier` takes them; "auto" tries every engine that is installed,
+            "cpu" those that compute on the processor.
 
     Raises:
+        BudgetError: a limit is no number, or not in its unit.
         ModelError: none fits; says how near each comes.
         BackendError: the device cannot be had.
     """
-    return pick(candidates(device, threads), budget_ms, max_mb, min_accuracy)
+    budget = Budget(budget_ms, max_mb, min_accuracy)
+    return pick(*candidates(device, threads), budget)
 
 
-def pick(
-    found: Sequence[Candidate],
-    budget_ms: Optional[float],
-    max_mb: Optional[float],
-    min_accuracy: Optional[float],
-) -> Candidate:
-    """The best of some candidates; see `best`."""
-    fitting = [
-        c
-        for c in found
-        if (budget_ms is None or c.latency_ms <= budget_ms)
-        and (max_mb is None or c.bytes <= max_mb * 1e6)
-        and (min_accuracy is None or c.accuracy >= min_accuracy)
-    ]
+def pick(found: Sequence[Candidate], left_out: Sequence[str], budget: Budget) -> Candidate:
+    """The best of what `candidates` returned; see `best`."""
+    fitting = [c for c in found if budget.allows(c)]
     if not fitting:
-        known = "; ".join(
-            f"{c.name} {c.latency_ms:.2f} ms, {c.bytes / 1e6:.2f} MB, {100 * c.accuracy:.1f} %"
-            for c in found
-        )
-        raise ModelError(f"no shipped model fits that budget; there are {known}")
+        known = "; ".join([*map(str, found), *(f"left out: {reason}" for reason in left_out)])
+        raise ModelError(f"no shipped model fits {budget}; there are {known}")
     return max(fitting, key=lambda c: (c.accuracy, -c.latency_ms))
 
 
-def _latency(name: str, device: str, threads: Optional[int]) -> tuple[float, bool]:
-    engine = RECORDED_ENGINES.get(engine_of(name, device))
-    if engine and threads is None and processor():
-        key = zoo.entry(name).sha256[:16]
+def installed_engines() -> list[str]:
+    """Every engine that is installed, as `Classifier` takes it."""
+    there = {
+        "onnxruntime": True,
+        "openvino": installed.openvino(),
+        "cuda": installed.onnxruntime_cuda(),
+        "tensorrt": engines.usable(),
+    }
+    return [name for name, found in there.items() if found]
+
+
+def _engines_of(device: str) -> list[str]:
+    if device not in ("auto", "cpu"):
+        return [device]
+    return [e for e in installed_engines() if device == "auto" or e in RECORDED_ENGINES]
+
+
+def _latency(entry: zoo.Entry, engine: str, threads: Optional[int]) -> tuple[float, bool]:
+    if engine in RECORDED_ENGINES and threads is None and host.processor():
+        key, here = entry.sha256[:16], host.identity(engine)
         for record in records():
-            if record["host"] == host(engine) and key in record["p50_ms"]:
+            if record["host"] == here and key in record["p50_ms"]:
                 return float(record["p50_ms"][key]), True
-    with Classifier(name, device=device, threads=threads) as classifier:
+    with Classifier(entry.name, device=engine, threads=threads) as classifier:
         return _measured(classifier), False
 
 
@@ -146,28 +211,3 @@ def records() -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return found
-
-
-def host(engine: str) -> dict[str, Any]:
-    """What a record must agree with to count: processor, cores, engine and its version."""
-    return {"cpu": processor(), "cores": os.cpu_count(), "engine": f"{engine} {version(engine)}"}
-
-
-def version(engine: str) -> str:
-    """The version of an engine's package, whichever of its packages is installed."""
-    for package in (engine, f"{engine}-gpu"):
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return "of unknown version"
-
-
-def processor() -> Optional[str]:
-    """The processor's name, as the system tells it; None where it tells none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:  # not Linux
-        text = ""
-    match = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-    return match.group(1).strip() if match else None

@@ -6,6 +6,7 @@ import argparse
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -32,13 +33,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()  # what cannot be written fails here, and not at exit
     except GenderEdgeError as error:
         print(f"gender-edge: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader (head, less) has gone; that is its good right
-        sys.stderr.close()
+        _mute()
         return 0
+    except OSError as error:
+        print(f"gender-edge: {error}", file=sys.stderr)
+        _mute()
+        return 2
     return status
+
+
+def _mute() -> None:
+    """What is still in a buffer goes nowhere; Python would try again at exit, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="a JSON object a line")
     verb.add_argument("--budget-ms", type=float, help="most milliseconds for one face")
     verb.add_argument("--max-mb", type=float, help="largest file")
-    verb.add_argument("--min-accuracy", type=float, metavar="PERCENT")
+    verb.add_argument("--min-accuracy", type=_percent, metavar="PERCENT", help="as 95")
     verb.add_argument("--device", default="auto", help="for --budget-ms; as for classify")
     verb.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     verb.set_defaults(run=_models)
@@ -155,6 +169,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _percent(text: str) -> float:
+    """As a share. Below 1 it was probably meant as one already."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected per cent from 1 to 100, as 95")
+    return value / 100
+
+
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdigit():
@@ -241,25 +266,20 @@ def _row(path: str, result: Prediction | ImageError, as_json: bool) -> str:
 
 def _models(arguments: argparse.Namespace) -> int:
     limits = (arguments.budget_ms, arguments.max_mb, arguments.min_accuracy)
-    return _choose(arguments) if any(v is not None for v in limits) else _list(arguments)
+    if all(limit is None for limit in limits):
+        return _list(arguments)
+    return _choose(arguments, choose.Budget(*limits))
 
 
-def _choose(arguments: argparse.Namespace) -> int:
-    """The one model that a budget allows, on stdout; all of them on stderr."""
-    engine = {"device": arguments.device, "threads": arguments.threads}
-    found = choose.candidates(**engine)
+def _choose(arguments: argparse.Namespace, budget: choose.Budget) -> int:
+    """The one model and engine that a budget allows, on stdout; all of them on stderr."""
+    found, left_out = choose.candidates(arguments.device, arguments.threads)
     for c in found:
-        source = "recorded" if c.recorded else "measured now"
-        print(
-            f"# {c.name:20} {c.latency_ms:8.2f} ms ({source})  {c.bytes / 1e6:6.2f} MB  "
-            f"{100 * c.accuracy:.1f} %",
-            file=sys.stderr,
-        )
-    least = arguments.min_accuracy
-    best = choose.pick(
-        found, arguments.budget_ms, arguments.max_mb, None if least is None else least / 100
-    )
-    print(json.dumps(asdict(best)) if arguments.json else best.name)
+        print(f"# {c} ({'recorded' if c.recorded else 'measured now'})", file=sys.stderr)
+    for reason in left_out:
+        print(f"# left out: {reason}", file=sys.stderr)
+    best = choose.pick(found, left_out, budget)
+    print(json.dumps(asdict(best)) if arguments.json else f"{best.name}\t{best.engine}")
     return 0
 
 
@@ -275,16 +295,21 @@ def _list(arguments: argparse.Namespace) -> int:
     print(
         f"{'model':{width}}      MB  input        MMACs  accuracy, %       licence of the weights"
     )
+    usual = list(zoo.entry(zoo.default()).evaluation["sets"])
     for e in entries:
-        spec = e.evaluation["spec"]
+        spec, sets = e.evaluation["spec"], list(e.evaluation["sets"])
         side = f"{spec['input_size']}x{spec['input_size']} {'grey' if spec['grayscale'] else 'RGB'}"
-        mark = " (default)" if e.name == zoo.default() else ""
+        marks = " (default)" if e.name == zoo.default() else ""
+        marks += "" if sorted(sets) == sorted(usual) else f" (tested on {', '.join(sets)})"
         low, value, high = (100 * e.accuracy[key] for key in ("low", "value", "high"))
         print(
             f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:11} {spec['macs'] / 1e6:6.0f}   "
-            f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{mark}"
+            f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{marks}"
         )
-    print(f"accuracy: mean over the test sets of balanced accuracy, with its 95 % interval; {NOTE}")
+    print(
+        f"accuracy: mean of balanced accuracy over {', '.join(usual)}, aligned faces, with "
+        f"its 95 % interval; {NOTE}"
+    )
     return 0
 
 
@@ -438,6 +463,7 @@ def format_report(figures: dict[str, Any]) -> str:
     for row in [{"group": "all", **figures}, *figures["groups"]]:
         cells = [_share(row[key]) for key in ("balanced_accuracy", "female_right", "male_right")]
         lines.append(f"{row['group']:24} {row['faces']:6}  " + "  ".join(f"{c:>20}" for c in cells))
+    lines.append(f"faces cut: {evaluation.framed_text(figures['framed'])}")
     decided = _share(figures["accuracy_decided"])
     lines.append(
         f"calibration error {_share(figures['ece'])} points; a label given for "

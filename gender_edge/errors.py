@@ -17,5 +17,9 @@ class DataError(GenderEdgeError, ValueError):
     """A labelled folder or list cannot be read."""
 
 
+class BudgetError(GenderEdgeError, ValueError):
+    """A limit that a model is to be chosen by is no number, or not in its unit."""
+
+
 class BackendError(GenderEdgeError, RuntimeError):
     """An inference engine cannot be opened, or failed while running."""

@@ -6,7 +6,7 @@ interval, because a difference inside it is no difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
@@ -37,12 +37,14 @@ class Outcome:
         female: float64 (N,), P(female).
         decided: bool (N,), whether a label was given rather than an abstention.
         failures: (name, reason) of those that could not be read.
+        framing: what they were cut by where they have it; see `classify`.
     """
 
     samples: list[Sample]
     female: np.ndarray
     decided: np.ndarray
     failures: list[tuple[str, str]]
+    framing: str = FRAMINGS[0]
 
     @property
     def truth(self) -> np.ndarray:
@@ -88,7 +90,7 @@ def classify(
         decided += [p.label is not None for p in predictions]
     if not kept:
         raise DataError(f"none of {len(samples)} pictures could be read; first: {failures[:1]}")
-    return Outcome(kept, np.array(female), np.array(decided), failures)
+    return Outcome(kept, np.array(female), np.array(decided), failures, framing)
 
 
 def _crop(classifier: Classifier, sample: Sample, framing: str) -> np.ndarray:
@@ -105,6 +107,22 @@ def guides(
     return (None if framing == "whole" else sample.box), landmarks
 
 
+def framed(samples: Iterable[Sample], framing: str) -> dict[str, int]:
+    """How many samples a crop went by landmarks, by a box, and was the whole picture of."""
+    counts = dict.fromkeys(FRAMINGS, 0)
+    for sample in samples:
+        box, landmarks = guides(sample, framing)
+        found = "whole" if box is None else "box"
+        counts["landmarks" if landmarks is not None else found] += 1
+    return counts
+
+
+def framed_text(counts: Mapping[str, int]) -> str:
+    """Those counts for people."""
+    words = {"landmarks": "by landmarks", "box": "by their boxes", "whole": "as whole pictures"}
+    return ", ".join(f"{count} {words[how]}" for how, count in counts.items() if count)
+
+
 def report(outcome: Outcome) -> dict[str, Any]:
     """All figures of an outcome as plain numbers, ready for JSON; shares are 0 to 1."""
     truth, female = outcome.truth, outcome.female
@@ -115,6 +133,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
     return {
         "faces": len(truth),
         "failures": len(outcome.failures),
+        "framed": framed(outcome.samples, outcome.framing),
         "female": int(truth.sum()),
         "balanced_accuracy": balanced(right, truth),
         "accuracy": proportion(right),

@@ -23,6 +23,8 @@ from .spec import CropRule
 Image = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray, Any]
 
 MAX_SIDE = 16_384  # px; larger pictures are not faces, and cost a gigabyte to decode
+FARTHEST = 1e6  # px; coordinates beyond it are of no picture
+LEAST_INSIDE = 0.1  # of a face's square; of less, a network would be asked about grey
 CHANNELS = {"bgr": None, "rgb": cv2.COLOR_RGB2BGR}
 CHANNELS_WITH_ALPHA = {"bgr": cv2.COLOR_BGRA2BGR, "rgb": cv2.COLOR_RGBA2BGR}
 
@@ -88,25 +90,31 @@ def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
     """Decode a file's bytes into uint8 (H, W, 3) BGR, turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: empty, damaged, cut short, not an image, or larger than `MAX_SIDE`.
+        ImageError: empty, damaged, cut short, no JPEG, PNG, WebP, BMP or TIFF, or larger than
+            `MAX_SIDE`.
     """
     if not data:
         raise ImageError(f"{name}: zero bytes; the file is empty, fetch it again")
     header = headers.inspect(data)
-    if header is not None:
-        _check_side(header.width, header.height, name)
-        if not header.complete:
-            raise ImageError(f"{name}: ends before its end marker; it is truncated, fetch it again")
+    if header is None:  # OpenCV reads more, but allocates before it tells a size
+        raise _unknown(name)
+    _check_side(header.width, header.height, name)
+    if not header.complete:
+        raise ImageError(f"{name}: ends before its end marker; it is truncated, fetch it again")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageError(f"{name}: too large or damaged to decode ({error.err})") from error
     if pixels is None:
-        raise ImageError(
-            f"{name}: not an image that OpenCV can decode; expected JPEG, PNG, WebP, BMP or TIFF"
-        )
+        raise _unknown(name)
     _check_side(pixels.shape[1], pixels.shape[0], name)
     return pixels
+
+
+def _unknown(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: not an image that can be read; expected JPEG, PNG, WebP, BMP or TIFF, undamaged"
+    )
 
 
 def _from_array(array: np.ndarray, color: str) -> np.ndarray:
@@ -198,8 +206,11 @@ def _numbers(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise ImageError(f"{name} {values!r}: expected numbers of shape {shape}") from error
-    if array.shape != shape or not np.isfinite(array).all():
-        raise ImageError(f"{name} of shape {array.shape}: expected finite numbers of shape {shape}")
+    if array.shape != shape or not (np.abs(array) <= FARTHEST).all():  # nor is NaN
+        raise ImageError(
+            f"{name} of shape {array.shape}: expected finite numbers of shape {shape}, in pixels "
+            f"and none beyond {FARTHEST:.0f}"
+        )
     return array
 
 
@@ -238,7 +249,8 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int, fill: int) -> np.ndarr
         fill: grey level of what lies outside the picture.
 
     Raises:
-        ImageError: the square lies outside the picture, or is smaller than two of its pixels.
+        ImageError: less than a tenth of the square lies in the picture, or it is smaller than two
+            of its pixels.
     """
     bounds = _bounds(matrix)
     _check_overlap(image, bounds)
@@ -263,12 +275,15 @@ def _check_overlap(image: np.ndarray, bounds: tuple[float, float, float, float])
     """Boxes in another frame's pixels, or in shares of one, would be answered for grey."""
     left, top, right, bottom = bounds
     height, width = image.shape[:2]
-    outside = right <= 0 or bottom <= 0 or left >= width or top >= height
+    across, down = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+    area = (right - left) * (bottom - top)
+    outside = min(across, down) <= 0 or across * down < LEAST_INSIDE * area
     tiny = max(right - left, bottom - top) < 2 and max(width, height) > 2
     if outside or tiny:
         raise ImageError(
             f"the face's square {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} does not lie in "
-            f"the {width}x{height} picture; give boxes and landmarks in its pixels"
+            f"the {width}x{height} picture, or less than a tenth of it does; give boxes and "
+            "landmarks in its pixels"
         )
 
 

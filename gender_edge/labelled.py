@@ -124,7 +124,7 @@ def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sampl
     path = Path(source)
     reader = _reader_of(path)
     try:
-        samples = [s for s in reader(path) if split is None or s.split == split]
+        samples = [s for s in reader(path) if split is None or s.split == _split(split)]
     except DataError:
         raise
     except (OSError, csv.Error, ValueError, TypeError, IndexError) as error:
@@ -140,20 +140,25 @@ def _reader_of(path: Path) -> Callable[[Path], Iterator[Sample]]:
         return read_csv
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder; check the path")
-    if (path / "list_attr_celeba.txt").exists():
+    if _celeba_part(path, "list_attr_celeba.txt").exists():
         return read_celeba
     if (path / "male_names.txt").exists() and (path / "female_names.txt").exists():
         return read_lfw
     folders = [p for p in path.rglob("*") if p.is_dir() and p.name.lower() in _SPELLINGS]
     if folders:
         return read_folders
-    if any(_UTKFACE.match(p.name) for p in path.iterdir()):
+    if any(_UTKFACE.match(p.name) for p in list_images(path)):
         return read_utkface
     raise DataError(
         f"{path}: not a labelled folder; expected folders named female/ and male/, UTKFace file "
         "names, CelebA's list_attr_celeba.txt, LFW's male_names.txt and female_names.txt, or a CSV "
         "file with columns path,label"
     )
+
+
+def _split(text: Optional[str]) -> Optional[str]:
+    """A split's name in one spelling; other words of a data set stay as they are."""
+    return _SPLITS.get(text.strip().lower(), text) if text else None
 
 
 def read_csv(path: Path) -> Iterator[Sample]:
@@ -177,7 +182,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
                 path=path.parent / (archive or picture),
                 member=picture if archive else None,
                 label=parse_label(row[label_column] or "", f"{path}:{number}"),
-                split=row.get("split") or None,
+                split=_split(row.get("split")),
                 identity=row.get("identity") or None,
                 age=_number(row.get("age"), f"{path}:{number}"),
                 ethnicity=row.get("race") or row.get("ethnicity") or None,
@@ -269,14 +274,15 @@ def read_utkface(path: Path) -> Iterator[Sample]:
 
 def read_celeba(path: Path) -> Iterator[Sample]:
     """CelebA: list_attr_celeba.txt (column Male, 1 or -1), with list_eval_partition.txt,
-    identity_CelebA.txt and list_landmarks_align_celeba.txt where they are there.
+    identity_CelebA.txt and list_landmarks_align_celeba.txt where they are there; all in one folder,
+    or as it is published in Anno/, Eval/ and Img/.
     """
-    attributes = (path / "list_attr_celeba.txt").read_text().splitlines()
+    attributes = _celeba_part(path, "list_attr_celeba.txt").read_text().splitlines()
     male = attributes[1].split().index("Male") + 1
-    partition = _celeba_table(path / "list_eval_partition.txt")
-    identity = _celeba_table(path / "identity_CelebA.txt")
-    landmarks = _celeba_table(path / "list_landmarks_align_celeba.txt")
-    folder = path / "img_align_celeba"
+    partition = _celeba_table(_celeba_part(path, "list_eval_partition.txt"))
+    identity = _celeba_table(_celeba_part(path, "identity_CelebA.txt"))
+    landmarks = _celeba_table(_celeba_part(path, "list_landmarks_align_celeba.txt"))
+    folder = _celeba_part(path, "img_align_celeba")
     folder = folder if folder.is_dir() else path
     for line in attributes[2:]:
         columns = line.split()
@@ -289,6 +295,11 @@ def read_celeba(path: Path) -> Iterator[Sample]:
             identity="".join(identity.get(name, ())) or None,
             landmarks=tuple(zip(points[::2], points[1::2])) if len(points) == 10 else None,
         )
+
+
+def _celeba_part(path: Path, name: str) -> Path:
+    places = (path / part / name for part in ("", "Anno", "Eval", "Img"))
+    return next((p for p in places if p.exists()), path / name)
 
 
 def _celeba_table(path: Path) -> dict[str, list[str]]:

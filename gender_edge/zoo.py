@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,19 +24,40 @@ class Entry:
         path: its ONNX file.
         sha256: of that file, as the registry has it.
         bytes: its size.
-        evaluation: what `evaluation.json` beside it holds: spec and test results by set.
     """
 
     name: str
     path: Path
     sha256: str
     bytes: int
-    evaluation: Mapping[str, Any]
+
+    @cached_property
+    def evaluation(self) -> Mapping[str, Any]:
+        """What `evaluation.json` beside it holds: spec and test results by set.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        return _json(self.path.with_name("evaluation.json"), "spec", "sets")
 
     @property
     def accuracy(self) -> dict[str, float]:
         """Mean over the test sets of the recorded balanced accuracy: value, low, high, 0 to 1."""
-        return mean_accuracy([s["balanced_accuracy"] for s in self.evaluation["sets"].values()])
+        return self.accuracy_on(self.evaluation["sets"])
+
+    def accuracy_on(self, names: Iterable[str]) -> dict[str, float]:
+        """The same over some test sets, so that models which share them can be compared.
+
+        Raises:
+            ModelError: it was not tested on all of them.
+        """
+        sets, names = self.evaluation["sets"], list(names)
+        if missing := [name for name in names if name not in sets]:
+            raise ModelError(
+                f"{self.name}: tested on {', '.join(sets)} and not on {', '.join(missing)}, so its "
+                "accuracy does not compare with the default model's; evaluate it there"
+            )
+        return mean_accuracy([sets[name]["balanced_accuracy"] for name in names])
 
 
 def mean_accuracy(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -58,15 +79,19 @@ def folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _registry() -> dict[str, Any]:
-    path = folder() / REGISTRY
+    return _json(folder() / REGISTRY, "default", "models")
+
+
+def _json(path: Path, *keys: str) -> dict[str, Any]:
+    """What is kept about shipped models: an object that has these keys at least."""
     try:
-        registry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path}: the list of shipped models cannot be read ({error}); install gender_edge "
-            "again"
-        ) from error
-    return registry
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in content]
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); install gender_edge again") from error
+    if missing:
+        raise ModelError(f"{path}: has no {', '.join(missing)}; install gender_edge again")
+    return content
 
 
 def names() -> list[str]:
@@ -74,9 +99,10 @@ def names() -> list[str]:
     return list(_registry()["models"])
 
 
-def default() -> str:
-    """The model that `Classifier()` opens."""
-    return str(_registry()["default"])
+def default(precision: str = "int8") -> str:
+    """The model that `Classifier()` opens; with "fp32", where INT8 does not pay."""
+    registry = _registry()
+    return str(registry.get(f"default_{precision}", registry["default"]))
 
 
 def entry(name: str) -> Entry:
@@ -90,14 +116,7 @@ def entry(name: str) -> Entry:
         raise ModelError(
             f"no shipped model {name!r}; there are {', '.join(names())}, or give the path of a file"
         )
-    home = folder() / name
-    return Entry(
-        name=name,
-        path=home / "model.onnx",
-        sha256=record["sha256"],
-        bytes=record["bytes"],
-        evaluation=json.loads((home / "evaluation.json").read_text(encoding="utf-8")),
-    )
+    return Entry(name, folder() / name / "model.onnx", record["sha256"], record["bytes"])
 
 
 def read(model: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gender_edge import choose
+from gender_edge import host
 from gender_edge.backends import installed
 
 
@@ -33,7 +33,7 @@ def session(path: str, engine: str, threads: int | None) -> Any:
 
 def version(engine: str) -> str:
     """The engine with its version, as our own backends name themselves."""
-    return f"{engine} {choose.version(engine)}"
+    return f"{engine} {host.version(engine)}"
 
 
 class _OpenVino:

@@ -19,7 +19,7 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from gender_edge import Classifier, choose, faces
+from gender_edge import Classifier, faces, host
 from gender_edge.errors import DataError
 from gender_edge.faces import Detector, Spotter, YuNet
 from gender_edge.labelled import read_labelled
@@ -216,7 +216,7 @@ def latency(model: Path, places: Places, threads: Optional[int] = None) -> dict[
     frames = list(evaluate.generated(_faced(places, "val"), TIMED, REPORTING))
     times = evaluate.latency(detectors, frames)
     content["latency"] = {
-        "processor": choose.processor(),
+        "processor": host.processor(),
         "threads": threads,
         "detectors": times,
     }

@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def openvino() -> bool:
-    """Whether OpenVINO is."""
-    return importlib.util.find_spec("openvino") is not None
+    """Whether OpenVINO is; a mere folder of that name, which has no origin, is not."""
+    found = importlib.util.find_spec("openvino")
+    return found is not None and found.origin is not None
 
 
 def onnxruntime_cuda() -> bool:

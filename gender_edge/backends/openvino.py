@@ -53,24 +53,24 @@ class OpenVINOBackend:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe: a request for each caller."""
-        compiled = self._compiled
+        requests, compiled = self._requests, self._compiled  # in the other order than `close`
         if compiled is None:
             raise BackendError("this classifier was closed; open a new one")
         if not len(batch):
             return np.zeros((0, 2), np.float32)
         try:
-            request = self._requests.get_nowait()
+            request = requests.get_nowait()
         except queue.Empty:
             request = compiled.create_infer_request()
         try:
             logits = request.infer([batch], share_inputs=True)[0].copy()
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on {batch.shape}: {error}") from error
-        self._requests.put(request)
+        requests.put(request)
         return np.asarray(logits)
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model, once the calls that run have their answers."""
         self._compiled = None
         self._requests = queue.LifoQueue()
 

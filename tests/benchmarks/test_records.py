@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import records
+from benchmarks import command_line, records
 from benchmarks.run import main
-from gender_edge import choose, zoo
+from gender_edge import choose, host, zoo
 
 
 def _result() -> dict[str, Any]:
@@ -37,9 +37,19 @@ def test_what_is_recorded_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         records.record(result)
     (found,) = choose.records()
     assert found["p50_ms"] == {entry.sha256[:16]: 0.25}
-    assert found["host"] == choose.host("onnxruntime")
-    (taken,) = (c for c in choose.candidates("onnxruntime") if c.name == zoo.default())
+    assert found["host"] == host.identity("onnxruntime")
+    monkeypatch.setattr(zoo, "names", lambda: [zoo.default()])
+    ((taken,), _) = choose.candidates("onnxruntime")
     assert taken.recorded and taken.latency_ms == 0.25
+
+
+def test_a_nameless_processor_is_told_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host, "processor", lambda: None)
+    with pytest.raises(SystemExit):
+        command_line.parse(["--record"])
+    assert "does not tell its processor's name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--threads=1", "--clock=crop", "--batches=8"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import ctypes
 import json
+import shlex
 import shutil
 import subprocess
 from copy import deepcopy
@@ -173,6 +174,8 @@ def test_every_device_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_last_line_is_json(
     face: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    tmp_path = tmp_path / "my faces"
+    tmp_path.mkdir()
     for label in ("female", "male"):
         (tmp_path / label).mkdir()
         cv2.imwrite(str(tmp_path / label / "a.png"), face)
@@ -182,11 +185,27 @@ def test_last_line_is_json(
     assert main([*argv, "--one-by-one", "--clock=decode"]) == 1
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
+    assert shlex.split(found["command"])[2:] == [*argv, "--one-by-one", "--clock=decode"]
+    assert "(2 faces: 2 as whole pictures), measured" in found["accuracy_note"]
     good, bad = found["variants"]
     assert good["accuracy"]["measured"] and good["accuracy"]["value"] == 0.5
     assert good["accuracy"]["sets"][tmp_path.name]["n"] == 2
     assert "no shipped model 'no_such_model'" in bad["error"]
     assert "(recorded)" not in out
+
+
+def test_a_run_is_written_before_it_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.md"
+
+    def failing(_: object) -> None:
+        assert out.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark.records, "record", failing)
+    with pytest.raises(KeyboardInterrupt):
+        main(["no_such_model", "--batches=1", "--record", f"--markdown={out}"])
 
 
 def test_nothing_to_measure_is_still_a_result(
@@ -240,6 +259,10 @@ def test_unreadable_data_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> 
     for argv in (["--batches", "1,x"], ["--resume"], ["--cameras", "0x1"]):
         with pytest.raises(SystemExit):
             main(argv)
+    for option in ("--rounds=-1", "--rounds=0", "--seconds=0", "--seconds=nan", "--threads=0"):
+        with pytest.raises(SystemExit):
+            main([option])
+        assert "expected a" in capsys.readouterr().err
 
 
 def test_pareto_front() -> None:

@@ -190,6 +190,11 @@ def test_slow_int8_is_said(
     monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
     Classifier(name, device="onnxruntime")
     assert "1.21 or newer" in caplog.text
+    caplog.clear()
+    with Classifier(device="onnxruntime") as classifier:
+        assert classifier.name == zoo.default("fp32") != zoo.default()
+        assert "precision='fp32'" in repr(classifier)
+    assert not caplog.text
 
 
 def test_model_files_that_are_no_models(tmp_path: Path, portrait_path: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from gender_edge import zoo
+from gender_edge import cli, zoo
 from gender_edge.cli import main
 
 
@@ -77,7 +80,8 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = rows(capsys.readouterr().out)[0]
     assert (figures["faces"], figures["female"]) == (3, 2)
     assert main(["evaluate", str(folder)]) == 0
-    assert "balanced" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "balanced" in out and "faces cut: 3 as whole pictures" in out
     assert main(["evaluate", str(folder), "--split", "val"]) == 2
 
 
@@ -97,3 +101,31 @@ def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
             main(argv)
         assert stop.value.code == 2
     capsys.readouterr()
+
+
+def _models_into(stdout: int) -> tuple[int, str]:
+    command = [sys.executable, "-m", "gender_edge", "models"]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert _models_into(writing) == (0, "")
+    os.close(writing)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        status, said = _models_into(full.fileno())
+    assert status == 2 and said.startswith("gender-edge: ") and len(said.splitlines()) == 1
+
+
+def test_an_interrupt_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "read_labelled", interrupted)
+    assert main(["evaluate", "anything"]) == 130

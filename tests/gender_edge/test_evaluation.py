@@ -66,6 +66,18 @@ def test_risk_falls_with_coverage_when_confidence_means_something() -> None:
     assert risks[-1] == pytest.approx(0.25, abs=0.02)
 
 
+def test_what_faces_were_cut_by_is_counted() -> None:
+    points = tuple((float(i), i + 0.5) for i in range(5))
+    box = (1.0, 2.0, 3.0, 4.0)
+    samples = [Sample(Path("x"), "male", box=box, landmarks=points)]
+    samples += [Sample(Path("x"), "male", box=box)] * 2 + [Sample(Path("x"), "male")] * 3
+    found = [list(evaluation.framed(samples, f).values()) for f in evaluation.FRAMINGS]
+    assert found == [[1, 2, 3], [0, 3, 3], [0, 0, 6]]
+    outcome = evaluation.Outcome(samples, np.full(6, 0.1), np.ones(6, bool), [], "box")
+    counts = evaluation.report(outcome)["framed"]
+    assert evaluation.framed_text(counts) == "3 by their boxes, 3 as whole pictures"
+
+
 def test_report_of_known_answers() -> None:
     female = np.array([0.9, 0.2, 0.1, 0.7] * 30)
     ages = [2, 30, 30, 70] * 30

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gender_edge import CropRule, ImageError, images
+from gender_edge import CropRule, ImageError, headers, images
 
 RULE = CropRule()
 
@@ -168,6 +168,75 @@ def test_a_huge_png_is_refused_before_it_is_decoded() -> None:
         images.load(png)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("JPEG", {}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0MM\0*"}),  # its extended form
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+def test_sizes_are_known_before_decoding(suffix: str, options: dict[str, Any]) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    Image.new("RGB", (300, 20)).save(file, suffix, **options)
+    header = headers.inspect(file.getvalue())
+    assert header == headers.Header(300, 20, complete=True)
+    assert images.load(file.getvalue()).shape == (20, 300, 3)
+
+
+def _tiff(order: str, width: int, height: int) -> bytes:
+    """A header and a directory of 32-bit numbers, without pixels."""
+    numbers = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 278: height, 279: 1}
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, v) for tag, v in numbers.items())
+    magic = b"II" if order == "<" else b"MM"
+    return magic + struct.pack(f"{order}HIH", 42, 8, len(numbers)) + entries + bytes(4)
+
+
+def _os2_bitmap(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHIIHHHH", 26, 0, 0, 26, 12, width, height, 1, 24)
+
+
+HUGE = {
+    "TIFF": _tiff("<", 20_000, 20_000),
+    "TIFF, big-endian": _tiff(">", 20_000, 20_000),
+    "OS/2 bitmap": _os2_bitmap(20_000, 20_000),
+    "WebP": b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + 2 * (19_999).to_bytes(3, "little"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_huge_pictures_are_refused_before_they_are_decoded(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cv2, "imdecode")
+    with pytest.raises(ImageError, match="20000x20000"):
+        images.load(HUGE[name])
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".gif"])
+def test_other_formats_are_refused(picture: np.ndarray, suffix: str) -> None:
+    if not cv2.haveImageWriter(suffix):
+        pytest.skip(f"this OpenCV writes no {suffix}")
+    with pytest.raises(ImageError, match="expected JPEG, PNG, WebP, BMP or TIFF"):
+        images.load(encoded(picture, suffix))
+
+
+def test_bytes_between_segments_do_no_harm(picture: np.ndarray) -> None:
+    """Decoders step over them, and so does what looks for the size."""
+    data = encoded(picture, ".jpg")
+    first = 4 + int.from_bytes(data[4:6], "big")  # where the first segment ends
+    assert images.load(data[:first] + bytes(7) + data[first:]).shape == picture.shape
+
+
 def test_png_with_trailing_bytes(picture: np.ndarray) -> None:
     assert images.load(encoded(picture, ".png") + bytes(500)).shape == picture.shape
 
@@ -222,7 +291,16 @@ def test_alignment_is_the_least_squares_similarity() -> None:
             assert error(matrix + step * np.array(direction)) > best
 
 
-BAD_BOXES = [(1, 2, 0, 5), (1, 2, 3), (1, 2, np.nan, 4), (0, 0, -3, 4), "box", {}, [1, [2], 3, 4]]
+BAD_BOXES = [
+    (0, 0, 1e200, 1e200),
+    (1, 2, 0, 5),
+    (1, 2, 3),
+    (1, 2, np.nan, 4),
+    (0, 0, -3, 4),
+    "box",
+    {},
+    [1, [2], 3, 4],
+]
 
 
 @pytest.mark.parametrize("box", BAD_BOXES)
@@ -236,6 +314,9 @@ def test_bad_landmarks_are_refused() -> None:
         images.aligned_matrix(np.ones((5, 2)), RULE)
     with pytest.raises(ImageError, match="finite numbers"):
         images.aligned_matrix(np.ones((4, 2)), RULE)
+    for factor in (1e8, 1e200):
+        with pytest.raises(ImageError, match="none beyond 1000000"):
+            images.aligned_matrix(np.array(RULE.landmarks) * factor, RULE)
 
 
 @pytest.mark.parametrize("side", [31, 64, 100, 333, 1000])
@@ -263,7 +344,16 @@ def test_cut_fills_what_lies_outside(picture: np.ndarray) -> None:
     assert (crop[-4:, -4:] != 127).any()
 
 
-@pytest.mark.parametrize("box", [(-200, -200, 30, 30), (500, 0, 9, 9), (0.3, 0.1, 0.2, 0.25)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-200, -200, 30, 30),
+        (500, 0, 9, 9),
+        (0.3, 0.1, 0.2, 0.25),
+        (0, 0, 1e5, 1e5),  # the picture would be a pixel of it
+        (-31, 0, 32, 32),  # touches it
+    ],
+)
 def test_cut_refuses_what_is_not_in_the_picture(picture: np.ndarray, box: Any) -> None:
     with pytest.raises(ImageError, match="does not lie in the 40x48 picture"):
         images.cut(picture, images.box_matrix(box, RULE), 16, 127)

@@ -57,6 +57,27 @@ def test_celeba_lists(tmp_path: Path) -> None:
     assert woman.path == tmp_path / "img_align_celeba" / "000001.jpg"
 
 
+def test_sets_as_they_are_published(tmp_path: Path) -> None:
+    """CelebA's lists and pictures in three folders, UTKFace's pictures in parts."""
+    celeba = tmp_path / "celeba"
+    touch(celeba / "Anno" / "list_attr_celeba.txt").write_text("1\nMale\n000001.jpg  1\n")
+    touch(celeba / "Anno" / "identity_CelebA.txt").write_text("000001.jpg 2880\n")
+    touch(celeba / "Eval" / "list_eval_partition.txt").write_text("000001.jpg 1\n")
+    picture = touch(celeba / "Img" / "img_align_celeba" / "000001.jpg")
+    (man,) = read_labelled(celeba)
+    assert (man.path, man.label, man.split, man.identity) == (picture, "male", "val", "2880")
+    utkface = tmp_path / "utkface"
+    touch(utkface / "part1" / "26_1_2_20170116.jpg")
+    assert [s.label for s in read_labelled(utkface)] == ["female"]
+
+
+def test_splits_have_one_spelling(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,split\na,f,Train \nb,f,validation\nc,f,fold 3\n")
+    found = read_labelled(tmp_path / "list.csv")
+    assert [s.split for s in found] == ["train", "val", "fold 3"]
+    assert read_labelled(tmp_path / "list.csv", "Valid") == [found[1]]
+
+
 def test_lfw_label_files(tmp_path: Path) -> None:
     (tmp_path / "female_names.txt").write_text("Ann_Lee_0001.jpg\n")
     (tmp_path / "male_names.txt").write_text("Bo_0001.jpg\nBo_0002.jpg\n")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gender_edge import BackendError, Classifier, ModelError, zoo
 from gender_edge.backends import installed
+from gender_edge.backends.openvino import OpenVINOBackend
 
 pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'gender_edge[openvino]'")
 
@@ -56,6 +60,33 @@ def test_many_threads() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(BackendError, match="closed"):
         classifier.probabilities(batches[0])
+
+
+def test_closing_meanwhile_keeps_no_request() -> None:
+    """A request that comes back after `close` would hold the model in memory."""
+    backend = OpenVINOBackend(zoo.read(zoo.default()), "default")
+    backend.run(crops(Classifier(), 1))
+    request = backend._requests.get_nowait()
+
+    class Closing:
+        def infer(self, *arguments: Any, **options: Any) -> Any:
+            backend.close()
+            return request.infer(*arguments, **options)
+
+    backend._requests.put(Closing())
+    assert backend.run(crops(Classifier(), 1)).shape == (1, 2)
+    assert backend._requests.empty()
+
+
+def test_a_folder_of_that_name_is_no_openvino(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed.openvino()
+    (tmp_path / "openvino").mkdir()
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    importlib.invalidate_caches()
+    assert not installed.openvino()
 
 
 def test_model_files_that_are_no_models(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What this machine is, as far as it decides how fast a model runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Optional
+
+# Instruction sets that the engines have kernels of their own for.
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
+
+
+def identity(engine: str) -> dict[str, Any]:
+    """What a recorded latency must agree with to count here.
+
+    The processor's name alone is not enough: virtual machines shorten it to a family's.
+    """
+    return {
+        "cpu": processor(),
+        "cores": cores(),
+        "features": features(),
+        "engine": f"{engine} {version(engine)}",
+    }
+
+
+def processor() -> Optional[str]:
+    """The processor's name, as the system tells it; None where it tells none."""
+    return _field("model name|Model")
+
+
+def cores() -> Optional[int]:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def features() -> list[str]:
+    """Those of `FEATURES` that the processor has, as far as the system tells."""
+    flags = (_field("flags|Features") or "").split()
+    return [f for f in FEATURES if f in flags]
+
+
+def version(engine: str) -> str:
+    """The version of an engine's package, whichever of its packages is installed."""
+    for package in (engine, f"{engine}-gpu"):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"
+
+
+def _field(names: str) -> Optional[str]:
+    """Of /proc/cpuinfo, the first that has one of these names (a regular expression)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:  # not Linux
+        return None
+    match = re.search(rf"^(?:{names})\s*:\s*(.+)$", text, re.MULTILINE)
+    return match.group(1).strip() if match else None
