@@ -118,8 +118,17 @@ def draw(weights: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
 
 
 def steps_of(recipe: Recipe, weights: np.ndarray) -> int:
-    """Batches of an epoch; the last, smaller one is left out."""
-    return int(weights.sum()) // recipe.batch_size
+    """Batches of an epoch; the last, smaller one is left out.
+
+    Raises:
+        DataError: there is not one.
+    """
+    drawn = int(weights.sum())
+    if drawn < recipe.batch_size:
+        raise DataError(
+            f"an epoch draws {drawn} pictures, in batches of {recipe.batch_size}: lower batch_size"
+        )
+    return drawn // recipe.batch_size
 
 
 def batches(
