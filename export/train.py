@@ -22,6 +22,7 @@ from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .lessons import Lessons
+from .mixing import mixing_of
 from .prune import settled
 from .recipe import Recipe
 from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
@@ -92,7 +93,7 @@ class _Training:
     """A network on its way: weights, their running average, optimiser, place in the schedule."""
 
     def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
-        self.recipe, self.run = recipe, run
+        self.recipe, self.run, self.mix = recipe, run, mixing_of(recipe)
         network = network_of(recipe, run, trunks)
         if not (run / INITIAL).exists():
             save_weights(network.state_dict(), run / INITIAL)
@@ -145,6 +146,7 @@ class _Training:
         return total / count if count else math.nan
 
     def _learn(self, pixels: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+        pixels, labels = self.mix(pixels, labels)
         with torch.autocast(DEVICE.type, torch.bfloat16):
             logits, embedding = self.network.answer(pixels)
         loss = self.lessons(logits.float(), embedding.float(), labels, numbers)
