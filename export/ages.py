@@ -8,8 +8,9 @@ ImageNet trunk, fitted on the sets that have ages. They are used here and nowher
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from tqdm import tqdm
 from gender_edge.errors import DataError
 from gender_edge.spec import CropRule
 
-from .architectures import build, load_trunk
+from .architectures import build
 from .augment import evaluation_crop
 from .data import Pack
-from .trunks import there
+from .trunks import load_vgg, there
 
 logger = logging.getLogger(__name__)
 
@@ -31,37 +32,62 @@ MOST_OFTEN = 4.0  # a rare face is drawn at most so many times as often as a com
 SIDE, BATCH = 48, 128  # px and pictures that the trunk sees at a time
 FITTED_ON = 5000  # pictures of each set
 RIDGE = 1000.0  # of standardised features
+EARLIER = "ages.npy"  # estimates of before their names said what they come from
 
 
-def balancing(pack: Pack, ages: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def balancing(
+    pack: Pack, ages: np.ndarray, kept: np.ndarray, ethnicities: bool = False
+) -> np.ndarray:
     """How often each picture is drawn, so that women and men of an age group come equally often.
 
     Args:
         ages: years, float (N,).
         kept: bool (N,), which are drawn at all.
+        ethnicities: whether groups are of one ethnicity, those without one being a group too.
 
     Returns:
         Float64 (N,): 1 for the more frequent of both in a group, up to `MOST_OFTEN` for the other.
     """
-    groups = np.digitize(ages, GROUPS)
+    groups = np.digitize(ages, GROUPS).astype(str)
+    if ethnicities:
+        groups = np.array([f"{g} {s.ethnicity or ''}" for g, s in zip(groups, pack.samples)])
     female = np.array([s.label == "female" for s in pack.samples])
     weights = np.ones(len(pack))
     for group in np.unique(groups):
         inside = (groups == group) & kept
         women, men = inside & female, inside & ~female
         counts = np.count_nonzero(women), np.count_nonzero(men)
-        logger.info("%s, age group %d: %d women, %d men", pack.folder.name, group, *counts)
+        logger.info("%s, age group %s: %d women, %d men", pack.folder.name, group, *counts)
         rare, often = sorted((women, men), key=np.count_nonzero)
         if rare.any():
             weights[rare] = min(np.count_nonzero(often) / np.count_nonzero(rare), MOST_OFTEN)
     return weights
 
 
+def by_age(ages: np.ndarray, weights: Iterable[tuple[str, float]]) -> np.ndarray:
+    """How often each picture is drawn by its age in years, float (N,): float64 (N,).
+
+    Args:
+        weights: first and last year ("0-12"), and how often those between are drawn.
+
+    Raises:
+        DataError: years that are none.
+    """
+    factors, ages = np.ones(len(ages)), np.maximum(ages, 0)  # estimates can be less
+    for years, factor in weights:
+        first, _, last = years.partition("-")
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last) and factor >= 0):
+            raise DataError(f"age_weights: {years!r} = {factor}; expected such as '0-12' = 2.0")
+        factors[(ages >= int(first)) & (ages < int(last) + 1)] *= factor
+    return factors
+
+
 def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
     """Years, float (N,), of every picture of every pack: as labelled, else estimated.
 
     Args:
-        trunk: safetensors of VGG16's convolutions; needed where a pack has no ages.
+        trunk: safetensors of VGG16's convolutions; needed where a pack has no ages, unless they
+            were estimated before.
 
     Raises:
         DataError: ages are missing and cannot be estimated.
@@ -69,26 +95,50 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
     known = [np.array([s.age for s in p.samples], float) for p in packs]  # None becomes NaN
     if all(np.isfinite(own).all() for own in known):
         return known
-    if trunk is None:
-        raise DataError(
-            "balance_ages: some training pictures have no age; name VGG16's trunk with --age-trunk "
-            "FILE to estimate it, or take balance_ages out of the recipe"
-        )
     if not any(np.isfinite(own).any() for own in known):
         raise DataError(
-            "balance_ages: some training pictures must have an age to estimate the others' from; "
-            "take balance_ages out of the recipe"
+            "ages: some training pictures must have an age to estimate the others' from; take what "
+            "balances or weighs by age out of the recipe"
         )
-    estimates = None
+    name, estimates = _name(packs, trunk), None
     for pack, own in zip(packs, known):
         missing = ~np.isfinite(own)
         if missing.any():
-            cache = pack.derived("ages.npy")
+            cache = _cache(pack, name)
             if not cache.exists():
+                if trunk is None:
+                    raise DataError(
+                        "ages: some training pictures have none; name VGG16's trunk with "
+                        "--age-trunk FILE to estimate them, or take what balances or weighs by age "
+                        "out of the recipe"
+                    )
                 estimates = estimates or _Estimates(packs, known, trunk)
-                np.save(cache, estimates(pack))
+                partial = cache.with_name(f"partial-{name}")
+                np.save(partial, estimates(pack))
+                partial.replace(cache)
+            logger.info("%s: estimated ages of %s", pack.folder.name, cache.name)
             own[missing] = np.load(cache)[missing]
     return known
+
+
+def _name(packs: Sequence[Pack], trunk: Path | None) -> str:
+    """What estimates are kept as: by the faces they are fitted on, and by the trunk, * for any."""
+    fitted_on = [(s.name, s.label, s.age) for p in packs for s in p.samples if s.age is not None]
+    digest = hashlib.sha256(repr(fitted_on).encode()).hexdigest()[:16]
+    if trunk is None:
+        return f"ages-{digest}-*.npy"
+    content = there(trunk, "--age-trunk FILE").read_bytes()
+    return f"ages-{digest}-{hashlib.sha256(content).hexdigest()[:16]}.npy"
+
+
+def _cache(pack: Pack, name: str) -> Path:
+    """Where a pack's estimates lie, or shall lie; where * fits several, it is none of them."""
+    found = list(pack.derived("").glob(name))
+    earlier = pack.derived(EARLIER)
+    if not found and earlier.exists():
+        logger.warning("%s: taken as it is, whatever trunk and faces it is of", earlier)
+        return earlier
+    return found[0] if len(found) == 1 else pack.derived(name)
 
 
 class _Estimates:
@@ -99,7 +149,7 @@ class _Estimates:
 
     def __init__(self, packs: Sequence[Pack], known: Sequence[np.ndarray], trunk: Path) -> None:
         network = build("vgg", {"widths": "vgg16"}, False).eval()
-        load_trunk(network.trunk, str(there(trunk, "--age-trunk FILE")))  # type: ignore[arg-type]
+        load_vgg(network.trunk, trunk, "--age-trunk FILE")  # type: ignore[arg-type]
         self.network = network
         inputs, ages = [], []
         for pack, own in zip(packs, known):

@@ -16,7 +16,7 @@ from gender_edge.errors import DataError
 from gender_edge.labelled import LABELS
 from gender_edge.spec import CropRule
 
-from .ages import ages_of, balancing
+from .ages import ages_of, balancing, by_age
 from .augment import AUGMENTATIONS
 from .data import Pack
 from .findings import dropped
@@ -76,9 +76,12 @@ def weights_of(recipe: Recipe, packs: list[Pack], trunk: Optional[Path], runs: P
     if recipe.clean:
         for own, source, pack in zip(weights, recipe.train, packs):
             own[_left_out(runs / recipe.clean, source, pack)] = 0
-    if recipe.balance_ages:
+    balanced = recipe.balance_ages or recipe.balance_ethnicities
+    if balanced or recipe.age_weights:
         for own, pack, ages in zip(weights, packs, ages_of(packs, trunk)):
-            own *= balancing(pack, ages, own > 0)
+            if balanced:
+                own *= balancing(pack, ages, own > 0, recipe.balance_ethnicities)
+            own *= by_age(ages, recipe.age_weights)
     together = np.concatenate(weights)
     drawn = np.flatnonzero(together)
     if recipe.limit > len(drawn):
@@ -118,8 +121,17 @@ def draw(weights: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
 
 
 def steps_of(recipe: Recipe, weights: np.ndarray) -> int:
-    """Batches of an epoch; the last, smaller one is left out."""
-    return int(weights.sum()) // recipe.batch_size
+    """Batches of an epoch; the last, smaller one is left out.
+
+    Raises:
+        DataError: there is not one.
+    """
+    drawn = int(weights.sum())
+    if drawn < recipe.batch_size:
+        raise DataError(
+            f"an epoch draws {drawn} pictures, in batches of {recipe.batch_size}: lower batch_size"
+        )
+    return drawn // recipe.batch_size
 
 
 def batches(

@@ -44,7 +44,7 @@ class Lessons(nn.Module):
         Args:
             logits: float (N, 2), the student's.
             embedding: float (N, width), the student's.
-            labels: int64 (N,), classes.
+            labels: int64 (N,), classes; or float (N, 2), their shares in mixed pictures.
             numbers: int64 (N,), the pictures' places in all packs.
         """
         recipe = self.recipe

@@ -47,6 +47,8 @@ class Recipe:
         sizes: side of the training crops, one entry an epoch.
         limit: how many training pictures there are, drawn by the seed from all; 0 for all.
         augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
+        mixing: of the pictures of a batch with one another, "mixup" or "cutmix" (see
+            `export.mixing`); empty for none.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
             "run:NAME" for the final weights of another recipe's run, or "pruned:NAME" for what
             pruning leaves of that run's network (see `export.prune`).
@@ -57,6 +59,9 @@ class Recipe:
         clean: list of findings of `python -m export clean`, whose training pictures to drop are
             never drawn; below the folder of runs, or an absolute path. Empty for none.
         balance_ages: draw women and men equally often within each age group (see `export.ages`).
+        balance_ethnicities: that, within each ethnicity of each age group, where it is labelled.
+        age_weights: how many times as often ages in years are drawn, as { "0-12" = 2.0 }; given
+            or estimated ones, as for balancing.
         frozen: how many leading convolutions keep their initial weights while training (transfer
             learning); they are pruned like the others.
         optimizer: "adamw", "adam" or "sgd".
@@ -97,12 +102,15 @@ class Recipe:
     grayscale: bool = False
     limit: int = 0
     augmentation: str = "ours"
+    mixing: str = ""
     init: str = "random"
     remove_macs: float = 0.0
     importance: str = "taylor"
     align: int = 16
     clean: str = ""
     balance_ages: bool = False
+    balance_ethnicities: bool = False
+    age_weights: tuple[tuple[str, float], ...] = ()
     frozen: int = 0
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -158,6 +166,7 @@ def load(name: str) -> Recipe:
         for key in ("sizes", "precisions", "teachers"):
             if key in raw:
                 raw[key] = tuple(raw[key])
+        raw["age_weights"] = tuple(dict(raw.get("age_weights", {})).items())
         return Recipe(**raw)
     except TypeError as error:
         raise DataError(f"{path}: {error}; see export/recipe.py") from error

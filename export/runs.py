@@ -5,6 +5,7 @@ the end the weights.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields
@@ -24,6 +25,7 @@ from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
 INITIAL = "initial.safetensors"
+FINDINGS = "findings"  # in config.json: SHA-256 of the list that the recipe's `clean` names
 # What of a recipe may change without a new training.
 AFTER_TRAINING = {
     "test",
@@ -53,23 +55,34 @@ def remember(recipe: Recipe, run: Path) -> None:
             f"{run}: was trained with other {', '.join(sorted(changed))}; remove that folder to "
             "train anew, or name the recipe differently"
         )
-    own, path = json.dumps(asdict(recipe), indent=1), run / CONFIG
+    path = run / CONFIG
+    # A run that was begun keeps what was noted then, also where that was nothing.
+    noted = config(run) if path.exists() else _findings(recipe, run)
+    findings = {key: value for key, value in noted.items() if key == FINDINGS}
+    own = json.dumps({**asdict(recipe), **findings}, indent=1)
     if not path.exists() or path.read_text() != own:
         path.write_text(own)
+
+
+def _findings(recipe: Recipe, run: Path) -> dict[str, str]:
+    path = run.parent / recipe.clean
+    return {FINDINGS: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
 
 
 def differing(recipe: Recipe, run: Path) -> set[str]:
     """What the training of a run, if it was begun, was asked otherwise than by this recipe."""
     if not (run / CONFIG).exists():
         return set()
-    before, own = config(run), json.loads(json.dumps(asdict(recipe)))
+    before, findings = config(run), _findings(recipe, run)
+    own = {**json.loads(json.dumps(asdict(recipe))), **findings}
     # What recipes could not say yet when the run was begun, was as it is by default.
     default = {f.name: json.loads(json.dumps(f.default)) for f in fields(Recipe) if _optional(f)}
+    default |= findings
     return {k for k in own if own[k] != before.get(k, default.get(k))} - AFTER_TRAINING
 
 
 def config(run: Path) -> dict[str, Any]:
-    """The recipe that a run was begun with, as plain values."""
+    """The recipe that a run was begun with, as plain values, and what its findings were."""
     content: dict[str, Any] = json.loads((run / CONFIG).read_text())
     return content
 

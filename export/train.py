@@ -22,6 +22,7 @@ from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
 from .lessons import Lessons
+from .mixing import mixing_of
 from .provenance import hold
 from .prune import settled
 from .recipe import Recipe
@@ -53,21 +54,27 @@ def train(
         run: the run folder, made if needed.
         trunks: for `init = "trunk"`, and to estimate ages with.
         workers: processes that prepare views; 0 prepares them in this one.
+
+    Raises:
+        DataError: the recipe cannot be trained, or the run was begun with another one.
     """
     recipe = settled(recipe, packs, run, trunks, workers)
     hold(recipe, packs, run)
+    if (run / WEIGHTS).exists():
+        remember(recipe, run)
+        return finished(run)
+    weights = weights_of(recipe, packs, trunks.ages, run.parent)
+    steps_of(recipe, weights)  # too few pictures are noticed before the run is begun
     remember(recipe, run)
-    if not (run / WEIGHTS).exists():
-        training = _Training(recipe, packs, run, trunks)
-        training.resume()
-        weights = weights_of(recipe, packs, trunks.ages, run.parent)
-        _keep_splits(packs, weights, validation, run)
-        while training.epoch < recipe.epochs:
-            loss = training.run_epoch(packs, weights, workers)
-            size = recipe.sizes[training.epoch]
-            scores = validate(by_network(training.result), validation, size, recipe.framings)
-            training.close_epoch(loss, scores)
-        training.finish()
+    training = _Training(recipe, packs, run, trunks)
+    training.resume()
+    _keep_splits(packs, weights, validation, run)
+    while training.epoch < recipe.epochs:
+        loss = training.run_epoch(packs, weights, workers)
+        size = recipe.sizes[training.epoch]
+        scores = validate(by_network(training.result), validation, size, recipe.framings)
+        training.close_epoch(loss, scores)
+    training.finish()
     return finished(run)
 
 
@@ -88,7 +95,7 @@ class _Training:
     """A network on its way: weights, their running average, optimiser, place in the schedule."""
 
     def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
-        self.recipe, self.run = recipe, run
+        self.recipe, self.run, self.mix = recipe, run, mixing_of(recipe)
         network = network_of(recipe, run, trunks)
         if not (run / INITIAL).exists():
             save_weights(network.state_dict(), run / INITIAL)
@@ -102,6 +109,7 @@ class _Training:
             step = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(network, multi_avg_fn=step, use_buffers=True)
         self.epoch, self.step = 0, 0
+        self.losses = torch.zeros(2, device=DEVICE)  # their sum in this epoch, and how many
         self.rows: list[dict[str, float]] = []
 
     @property
@@ -123,21 +131,24 @@ class _Training:
             disable=None,
         )
         self.network.train()
-        losses, saved = [], time.monotonic()
+        saved = time.monotonic()
         for batch in bar:
             done = (self.epoch + self.step / steps) / self.recipe.epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(
                     self.recipe.learning_rate, self.recipe.warmup, done, self.recipe.schedule
                 )
-            losses.append(self._learn(*(part.to(DEVICE, non_blocking=True) for part in batch)))
+            loss = self._learn(*(part.to(DEVICE, non_blocking=True) for part in batch))
+            self.losses += torch.stack([loss, torch.ones_like(loss)])
             self.step += 1
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
-        return float(torch.stack(losses).mean()) if losses else math.nan
+        total, count = self.losses.tolist()
+        return total / count if count else math.nan
 
     def _learn(self, pixels: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+        pixels, labels = self.mix(pixels, labels)
         with torch.autocast(DEVICE.type, torch.bfloat16):
             logits, embedding = self.network.answer(pixels)
         loss = self.lessons(logits.float(), embedding.float(), labels, numbers)
@@ -155,13 +166,19 @@ class _Training:
         row = {"epoch": self.epoch + 1, "size": size, "loss": round(loss, 5), **scores}
         self.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
+        self.losses.zero_()
         self.save()
         record(self.rows, self.run)
         logger.info("%s: %s", self.recipe.name, row)
 
     def save(self) -> None:
         """Write a checkpoint."""
-        progress = {"epoch": self.epoch, "step": self.step, "rows": self.rows}
+        progress = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses.tolist(),
+            "rows": self.rows,
+        }
         checkpoint.save(self.run / CHECKPOINT, self._modules(), self.optimizer, progress)
 
     def resume(self) -> None:
@@ -171,6 +188,8 @@ class _Training:
             progress = checkpoint.restore(path, self._modules(), self.optimizer)
             self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
             self.rows = progress["rows"]
+            # Checkpoints did not say this at first: then it is the mean loss of the epoch's rest.
+            self.losses += torch.tensor(progress.get("losses", (0.0, 0.0)), device=DEVICE)
             logger.info("%s: resumed at epoch %d, step %d", self.recipe.name, self.epoch, self.step)
 
     def _modules(self) -> dict[str, nn.Module]:

@@ -26,13 +26,25 @@ from .architectures import (
     load_trunk,
 )
 
+# What comes of reading a file that is damaged, or holds something else.
+UNFIT = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    UnpicklingError,
+)
+
 
 @dataclass(frozen=True)
 class Trunks:
     """Where the files lie; None for what is not at hand.
 
     Attributes:
-        vgg16: safetensors of VGG16's convolutions.
+        vgg16: safetensors of VGG16's convolutions, in the Caffe convention.
         face: what TensorFlow.js loads for the face network that the recipe names.
         ages: as `vgg16`, to estimate ages with.
         imagenet: ImageNet weights as torchvision and timm publish them, .safetensors or .pth;
@@ -51,7 +63,7 @@ class Trunks:
             DataError: there is none, or it does not fit.
         """
         if isinstance(network, VGG):
-            load_trunk(network, str(there(self.vgg16, "--init FILE")))
+            load_vgg(network, self.vgg16, "--init FILE")
         elif isinstance(network, FaceResNet):
             load_face_recognition(network, there(self.face, "--face-init FILE"))
         elif isinstance(network, FaceMobileNet):
@@ -73,12 +85,29 @@ class Trunks:
                 load_inception(network, state)
             else:
                 raise DataError(f"init='imagenet': there is none for {type(network).__name__}")
-        except (OSError, LookupError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        except UNFIT as error:
             raise DataError(
                 f"init='imagenet': {self.imagenet or 'the download'} does not give the weights of "
                 f"{type(network).__name__} ({error}); name torchvision's or timm's state dict of "
                 "it with --init imagenet:FILE"
             ) from error
+
+
+def load_vgg(network: VGG, file: Optional[Path], option: str) -> None:
+    """Fill a VGG's convolutions from a safetensors file in the Caffe convention.
+
+    Raises:
+        DataError: there is none, or it does not fit; what carries torchvision's classifier too is
+            not taken, because it expects other pixels.
+    """
+    path = there(file, option)
+    try:
+        load_trunk(network, str(path))
+    except UNFIT as error:
+        raise DataError(
+            f"{path}: {option} takes safetensors of VGG's convolutions alone, in the Caffe "
+            f"convention ({error}); torchvision's own are for --init imagenet:FILE"
+        ) from error
 
 
 def _state_dict(file: Path) -> dict[str, Tensor]:

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from export.__main__ import main
-from export.ages import MOST_OFTEN, ages_of, balancing
+from export.ages import MOST_OFTEN, _name, ages_of, balancing, by_age
 from export.architectures import build
 from export.batches import weights_of
 from export.data import Pack, pack
@@ -57,35 +57,98 @@ def test_women_and_men_of_an_age_come_equally_often(tmp_path: Path) -> None:
     np.testing.assert_array_equal(balancing(packed, np.array(ages, float), kept)[2:6], [1] * 4)
 
 
+def test_ethnicities_are_balanced_each_for_itself(tmp_path: Path) -> None:
+    """Two women and one man of each; two women and two men more of whom it is not known."""
+    labels = ["female", "female", "male"] * 2 + ["female", "male"] * 2
+    packed = faces(tmp_path / "a", [25] * 10, labels)
+    for sample, ethnicity in zip(range(6), ["asian"] * 3 + ["indian"] * 3):
+        packed.samples[sample] = replace(packed.samples[sample], ethnicity=ethnicity)
+    ages, kept = np.full(10, 25.0), np.ones(10, bool)
+    weights = balancing(packed, ages, kept, ethnicities=True)
+    np.testing.assert_array_equal(weights, [1, 1, 2, 1, 1, 2, 1, 1, 1, 1])
+    together = balancing(packed, ages, kept)
+    np.testing.assert_allclose(together[[2, 5, 7, 9]], 6 / 4)
+
+
+def test_ages_are_weighed(tmp_path: Path) -> None:
+    ages = np.array([-3.0, 0, 12.9, 13, 50, 71])
+    weights = by_age(ages, [("0-12", 2.0), ("50-70", 0.5)])
+    np.testing.assert_array_equal(weights, [2, 2, 2, 1, 0.5, 1])
+    for years, factor in (("12", 1.0), ("9-3", 1.0), ("a-b", 1.0), ("0-12", -1.0)):
+        with pytest.raises(DataError, match=f"age_weights: '{years}' = "):
+            by_age(ages, [(years, factor)])
+    path = tmp_path / "children.toml"
+    path.write_text('like = "slim"\nage_weights = { "0-12" = 2.0, "20-30" = 0.5 }\n')
+    packed = faces(tmp_path / "a", [25, 5, 25], ["female", "male", "male"])
+    recipe = replace(load(str(path)), train=(Source("a", "train", 3.0),), balance_ages=False)
+    np.testing.assert_array_equal(weights_of(recipe, [packed], None, tmp_path), [1.5, 6, 1.5])
+
+
 def test_known_ages_are_taken_as_they_are(tmp_path: Path) -> None:
     packed = faces(tmp_path / "a", [3, 50], ["female", "male"])
     np.testing.assert_array_equal(ages_of([packed], None)[0], [3, 50])
 
 
-def test_missing_ages_are_estimated_once(tmp_path: Path, trunk: Path) -> None:
+@pytest.fixture
+def half(tmp_path: Path) -> list[Pack]:
+    """Sixty faces, and the same again, of whom nobody said how old they are."""
     rng = np.random.default_rng(1)
     ages = [int(a) for a in rng.integers(1, 80, 60)]
-    labels = [("female", "male")[i % 2] for i in range(60)]
-    known = faces(tmp_path / "known", list(ages), labels)
-    without = pack(
-        [replace(s, age=None) for s in known.samples], tmp_path / "without"
-    )  # the same faces, nobody said how old
-    _, estimated = ages_of([known, without], trunk)
+    known = faces(tmp_path / "known", list(ages), [("female", "male")[i % 2] for i in range(60)])
+    without = pack([replace(s, age=None) for s in known.samples], tmp_path / "without")
+    return [known, without]
+
+
+def test_missing_ages_are_estimated_once(half: list[Pack], trunk: Path) -> None:
+    ages, estimated = ages_of(half, trunk)
     assert np.corrcoef(estimated, ages)[0, 1] > 0.8
-    trunk.rename(trunk.with_suffix(".away"))  # from here on the cache must do
-    np.testing.assert_array_equal(ages_of([known, without], trunk)[1], estimated)
-    trunk.with_suffix(".away").rename(trunk)
+    (cache,) = half[1].folder.rglob("*ages*")
+    np.save(cache, estimated + 1)
+    for again in (trunk, None):  # where one trunk was asked, it need not be named
+        np.testing.assert_array_equal(ages_of(half, again)[1], estimated + 1)
+
+
+def test_estimates_are_of_a_trunk_and_of_faces(
+    half: list[Pack], trunk: Path, tmp_path: Path
+) -> None:
+    """What another trunk said, or what was fitted on others, is not taken for it."""
+    _, estimated = ages_of(half, trunk)
+    other = tmp_path / "other.safetensors"
+    save_file({k: -v for k, v in load_file(trunk).items()}, other)
+    assert (ages_of(half, other)[1] != estimated).any()
+    with pytest.raises(DataError, match="--age-trunk FILE"):  # which of both?
+        ages_of(half, None)
+    np.testing.assert_array_equal(ages_of(half, trunk)[1], estimated)
+    fewer = faces(tmp_path / "fewer", [20, 70], ["female", "male"])
+    assert _name([fewer, half[1]], trunk) != _name(half, trunk)
+
+
+def test_estimates_of_earlier_are_taken_where_there_are_no_others(
+    half: list[Pack], trunk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = half[1].derived("ages.npy")
+    np.save(earlier, np.arange(60.0))
+    for asked in (trunk, None):
+        caplog.clear()
+        np.testing.assert_array_equal(ages_of(half, asked)[1], np.arange(60))
+        assert "taken as it is" in caplog.text
+    np.save(half[1].derived(_name(half, trunk)), np.zeros(60))
+    for asked in (trunk, None):
+        np.testing.assert_array_equal(ages_of(half, asked)[1], np.zeros(60))
 
 
 def test_what_is_needed_is_said(tmp_path: Path, trunk: Path) -> None:
     nobody = faces(tmp_path / "a", [None, None], ["female", "male"])
-    with pytest.raises(DataError, match="--age-trunk FILE"):
-        ages_of([nobody], None)
     with pytest.raises(DataError, match="must have an age"):
         ages_of([nobody], trunk)
     half = faces(tmp_path / "b", [20, None], ["female", "male"])
+    with pytest.raises(DataError, match="--age-trunk FILE"):
+        ages_of([half], None)
     with pytest.raises(DataError, match=r"no such file .*none\); name it with --age-trunk"):
         ages_of([half], tmp_path / "none")
+    save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "other")
+    with pytest.raises(DataError, match="--age-trunk FILE takes"):
+        ages_of([half], tmp_path / "other")
 
 
 VGG = """
@@ -121,7 +184,7 @@ def test_ages_have_a_trunk_of_their_own(
     assert main([*argv, f"--age-trunk={trunk}"]) == 0
     last = finished(tmp_path / "published").trunk.features.state_dict()["18.weight"]  # type: ignore[operator, union-attr]
     torch.testing.assert_close(last, published["18.weight"])  # frozen: as it started
-    assert len(list(tmp_path.rglob("ages.npy"))) == 1
+    assert len(list(tmp_path.rglob("ages-*.npy"))) == 1
 
 
 def test_weights_of_sets_and_ages_multiply(tmp_path: Path) -> None:
