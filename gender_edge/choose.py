@@ -20,8 +20,9 @@ from typing import Any, Optional
 import numpy as np
 
 from . import zoo
-from .classifier import Classifier, engine_of
+from .classifier import Classifier
 from .errors import BackendError, ModelError
+from .opening import engine_of
 
 TIMINGS = "timings.json"
 SECONDS = 0.3  # for a measurement here

@@ -12,7 +12,8 @@ from gender_edge import BackendError, Classifier, ModelError, build_engine, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.cli import main
-from gender_edge.engines import EngineInfo, cache_path, cached, misfit, sidecar
+from gender_edge.engine_info import EngineInfo, sidecar
+from gender_edge.engines import cache_path, cached, misfit
 from gender_edge.half import halve
 from gender_edge.symmetric import symmetric
 
