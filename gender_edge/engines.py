@@ -29,7 +29,7 @@ logger = logging.getLogger("gender_edge")
 def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Target) -> Path:
     """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each.
 
-    The GPU's name stands for its compute capability too.
+    `gpu` is its name and compute capability; empty for an engine built ahead of time.
     """
     options = json.dumps({"format": FORMAT_VERSION, **asdict(target)}, sort_keys=True)
     parts = [onnx_sha256, api.name, api.version, gpu, options]
@@ -173,7 +173,8 @@ def build_engine(
         )
         aim = replace(target, portable=True)
     digest = hashlib.sha256(content).hexdigest()
-    path = Path(output) if output else cache_path(digest, name, api, gpu or "", target)
+    where = f"{gpu} {capability}" if gpu else ""
+    path = Path(output) if output else cache_path(digest, name, api, where, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if output is None and path.exists() and sidecar(path).exists():

@@ -336,6 +336,7 @@ def _make_monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
             return True
 
         def phase_finish(self, name: str) -> None:
-            pass
+            if name == self.outermost[0]:
+                progress(name, self.outermost[1], self.outermost[1])
 
     return Monitor()
