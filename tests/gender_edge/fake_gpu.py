@@ -35,14 +35,15 @@ def at(address: int, size: int) -> np.ndarray:
 class Gpu:
     """The state of one GPU, and the three interfaces to it: `driver`, `library`, `tensorrt`."""
 
-    def __init__(self, *, legacy: bool = False, capability: tuple[int, int] = (8, 6)) -> None:
-        self.legacy, self.capability = legacy, capability
+    def __init__(self, version: str = "10.3.0") -> None:
+        self.version = version
         self.fails: dict[str, int] = {}  # call -> status; from FIRST_LOST on, for good
         self.lost = 0
         self.streams: dict[int, Stream] = {}
         self.memory: dict[int, np.ndarray] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched = 0
+        self.compiled: list[bytes] = []
         self.stacks = threading.local()
         self.driver, self.library = self._driver(), Library(self)
         self.tensorrt = tensorrt_of(self)
@@ -77,7 +78,7 @@ class Gpu:
 
             count = staticmethod(lambda: 1)
             name = staticmethod(lambda: "Fake GPU")
-            compute_capability = staticmethod(lambda: gpu.capability)
+            compute_capability = staticmethod(lambda: (8, 6))
             total_memory = staticmethod(lambda: 1 << 30)
 
             def retain_primary_context(self) -> Context:
@@ -212,8 +213,9 @@ class Library:
 
 
 def tensorrt_of(gpu: Gpu) -> SimpleNamespace:
-    """TensorRT 10's module, or 8.6's: without newer calls, and with one profile unasked."""
+    """TensorRT's module of a version: 10; 8.6, which lacks newer calls; or RTX (1)."""
     said: list[Any] = []
+    legacy = gpu.version.startswith("8.")
 
     def error(text: str) -> bool:
         said[0].log("Severity.ERROR", text)
@@ -257,12 +259,45 @@ def tensorrt_of(gpu: Gpu) -> SimpleNamespace:
         def set_device_memory(self, address: int, size: int) -> None:
             assert address in gpu.memory and size == 512
 
+    class RuntimeCache:
+        def __init__(self) -> None:
+            self.kernels: set[bytes] = set()
+
+        def serialize(self) -> bytes:
+            return b",".join(sorted(self.kernels))
+
+        def deserialize(self, content: bytes) -> bool:
+            self.kernels.update(content.split(b","))
+            return content.startswith(b"kernel")
+
+    class RuntimeConfig:
+        """RTX's: making a context compiles what its cache does not have."""
+
+        dynamic_shapes_kernel_specialization_strategy = b""
+        create_runtime_cache = staticmethod(RuntimeCache)
+
+        def set_execution_context_allocation_strategy(self, strategy: int) -> None:
+            assert strategy == 1
+
+        def set_runtime_cache(self, cache: RuntimeCache) -> None:
+            self.cache = cache
+
+        def use(self) -> Context:
+            kernel = b"kernel " + self.dynamic_shapes_kernel_specialization_strategy
+            if kernel not in self.cache.kernels:
+                gpu.compiled.append(kernel)
+            self.cache.kernels.add(kernel)
+            return Newer()
+
+    rtx = gpu.version.startswith("1.")
+
     class Engine:
         num_io_tensors = 2
         device_memory_size = device_memory_size_v2 = 512
         get_tensor_name = staticmethod(lambda i: ("logits", "images")[i])
         get_tensor_mode = staticmethod(lambda name: "in" if name == "images" else "out")
-        create_execution_context = staticmethod(lambda _: Newer())
+        create_runtime_config = staticmethod(RuntimeConfig)
+        create_execution_context = staticmethod(lambda how: how.use() if rtx else Newer())
         create_execution_context_without_device_memory = staticmethod(Context)
 
     class Runtime:
@@ -273,11 +308,12 @@ def tensorrt_of(gpu: Gpu) -> SimpleNamespace:
             return Engine() if plan.startswith(b"plan") else error("magicTag failed") or None
 
     return SimpleNamespace(
-        __name__="tensorrt",
-        __version__="8.6.0" if gpu.legacy else "10.3.0",
+        __name__="tensorrt_rtx" if rtx else "tensorrt",
+        __version__=gpu.version,
         ILogger=type("ILogger", (), {"__init__": lambda self: None}),
         Runtime=Runtime,
         TensorIOMode=SimpleNamespace(INPUT="in"),
-        IExecutionContext=Context if gpu.legacy else Newer,
+        IExecutionContext=Context if legacy else Newer,
+        DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER=b"eager", LAZY=b"lazy"),
         ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED=1),
     )
