@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import BackendError
+
 CACHE_VARIABLE = "GENDER_EDGE_CACHE"
 
 
@@ -20,6 +22,22 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
 
 
+def made(folder: Path) -> Path:
+    """A folder, made if it is not there.
+
+    Raises:
+        BackendError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(
+            f"{folder}: cannot be made ({error.strerror}); name a folder that can be written to, "
+            f"for the cache in {CACHE_VARIABLE}"
+        ) from error
+    return folder
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process build a file while others wait for it."""
@@ -28,9 +46,8 @@ def locked(path: Path) -> Iterator[None]:
     except ImportError:  # Windows: builds may repeat, and the last whole file stays
         yield
         return
-    locks = cache_folder() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with (locks / hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]).open("w") as lock:
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    with (made(cache_folder() / "locks") / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

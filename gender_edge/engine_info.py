@@ -28,7 +28,7 @@ class EngineInfo:
 
     Attributes:
         spec: the model's own metadata.
-        model: the name or file that it was built from, as it was given.
+        model: what it was built from: a shipped name, or the path of a file.
         onnx_sha256: of the file it was built from.
         engine_sha256: of the engine itself.
         tensorrt: module name and full version that built it, the only ones that load it.

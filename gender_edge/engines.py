@@ -16,7 +16,7 @@ from typing import Callable, Optional, Union
 from . import zoo
 from .backends import cuda, tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
-from .caching import cache_folder, locked, write_whole
+from .caching import cache_folder, locked, made, write_whole
 from .engine_info import FORMAT_VERSION, EngineInfo, sidecar
 from .errors import BackendError, ModelError
 from .half import halve
@@ -175,7 +175,7 @@ def build_engine(
     digest = hashlib.sha256(content).hexdigest()
     where = f"{gpu} {capability}" if gpu else ""
     path = Path(output) if output else cache_path(digest, name, api, where, target)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     with locked(path):
         if output is None and path.exists() and sidecar(path).exists():
             return path
@@ -205,8 +205,7 @@ def _timed(
     progress: Optional[Callable[[str, int, int], None]],
 ) -> bytes:
     """Build, with what earlier builds on this GPU measured; one build at a time adds to that."""
-    timing = cache_folder() / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
-    timing.parent.mkdir(parents=True, exist_ok=True)
+    timing = made(cache_folder()) / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
     with locked(timing):
         before = timing.read_bytes() if timing.exists() else b""
         plan, after = api.build(network, target, before, progress)

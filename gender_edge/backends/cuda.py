@@ -202,7 +202,7 @@ def index_of(address: int) -> int:
     """The number of the GPU on which an address lies.
 
     Raises:
-        BackendError: it lies on none.
+        BackendError: the driver knows no such memory.
     """
     number = ctypes.c_int()
     kind, place = ctypes.c_int(_DEVICE_ORDINAL), ctypes.c_uint64(address)

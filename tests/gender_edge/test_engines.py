@@ -319,3 +319,12 @@ def test_a_timing_cache_that_does_not_fit_begins_anew(content: bytes) -> None:
     config = Config()
     assert Full()._timing_cache(config, content, Target()) == b""
     assert config.caches[-1] == b""
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GENDER_EDGE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BackendError, match=r"cannot be made.*GENDER_EDGE_CACHE"):
+        build_engine("nano_gray_int8", tmp_path / "a.engine", targets=("8.6",))
