@@ -1,10 +1,11 @@
-"""Everything that wants a GPU, in one command: build, parity, tests, benchmark.
+"""Everything that wants a GPU, in one command: build, parity, tests, benchmark, verdicts.
 
-    python -m benchmarks.gpu_check --out FOLDER [--data LIST]
+    python -m benchmarks.gpu_check --out FOLDER [--data LIST] [--steps build,parity] [--resume]
 
-Each step writes what it found before the next begins, and a step that fails is a row with its
-reason: a first run on a new kind of machine costs no result. The benchmark goes to
-FOLDER/GPU-trtVERSION.json, the CPU's beside it, the rest to FOLDER/gpu-check.json.
+Each step has a process of its own, so that one that crashes, or loses the GPU's context, costs the
+others nothing. What is found goes to FOLDER/gpu-check.json row by row; --resume leaves out what
+stands there without an error. The benchmark goes to FOLDER/GPU-tensorrtVERSION.json, the CPU's
+beside it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,39 @@ import os
 import subprocess
 import sys
 import time
-import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
-from benchmarks import gpu_overhead, machine, run
+from benchmarks import gpu_overhead, gpu_verdicts, machine, run
 from benchmarks.processes import ROOT
-from gender_edge import Classifier, build_engine, engines, evaluation, zoo
+from gender_edge import Classifier, GenderEdgeError, build_engine, evaluation, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.labelled import read_labelled
 
 RANDOM_CROPS = 256
+NOTES = "gpu-check.json"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run all steps; returns how many failed."""
+    """Run steps; returns how many failed, wholly or in a row."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parse(argv)
+    notes = Notes(arguments.out)
+    if arguments.step:
+        STEPS[arguments.step](arguments, notes)
+        return 0
+    failed = []
+    for name in arguments.steps.split(","):
+        if not _step(name, argv, notes, arguments.resume):
+            failed.append(name)
+    print(f"failed: {', '.join(failed) or 'nothing'}")
+    return len(failed)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--data", help="labelled list for parity and accuracy on real faces")
@@ -42,35 +59,89 @@ def main(argv: list[str] | None = None) -> int:
         default=sys.executable,
         help="a Python with torch and onnx, to compare with",
     )
+    parser.add_argument("--steps", default=",".join(STEPS), help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="leave out what is there already")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # in this process
     arguments = parser.parse_args(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    findings: dict[str, Any] = {}
-    steps: list[tuple[str, Callable[[argparse.Namespace, dict[str, Any]], Any]]] = [
-        ("environment", _environment),
-        ("build", _build),
-        ("parity", _parity),
-        ("overhead", _overhead),
-        ("pytorch", _pytorch),
-        ("tests", _tests),
-        ("benchmark", _benchmark),
-    ]
-    failed = 0
-    for name, step in steps:
-        began = time.perf_counter()
-        try:
-            findings[name] = step(arguments, findings)
-        except (Exception, SystemExit) as error:  # whatever it is, the next step still runs
-            failed += 1
-            findings[name] = {"error": f"{type(error).__name__}: {error}"}
-            traceback.print_exc()
-        print(f"{name}: {time.perf_counter() - began:.1f} s\n{json.dumps(findings[name])[:2000]}")
-        (arguments.out / "gpu-check.json").write_text(json.dumps(findings, indent=1) + "\n")
-    return failed
+    unknown = set(arguments.steps.split(",")) - set(STEPS)
+    if unknown:
+        parser.error(f"--steps: no {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
+    return arguments
 
 
-def _environment(_: argparse.Namespace, __: dict[str, Any]) -> dict[str, Any]:
+def _step(name: str, argv: list[str], notes: Notes, resume: bool) -> bool:
+    """Run a step in a process of its own; whether it succeeded."""
+    notes.read()
+    if resume and name in notes.found and not failures(notes.found[name]):
+        return True
+    if not resume:
+        notes.found.pop(name, None)
+        notes.write()
+    print(f"{name} ...", flush=True)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.gpu_check", *argv, "--step", name]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    notes.read()
+    if status:
+        notes.found.setdefault(name, {})["error"] = f"its process ended with {status}"
+        notes.write()
+    found = notes.found.get(name, {})
+    print(f"{name}: {time.perf_counter() - began:.1f} s\n{json.dumps(found)[:2000]}", flush=True)
+    return not failures(found)
+
+
+def failures(found: dict[str, Any]) -> list[str]:
+    """The errors of a step: its own, and those of its rows."""
+    rows = [row for row in found.values() if isinstance(row, dict)]
+    errors = [str(row["error"]) for row in (found, *rows) if "error" in row]
+    return errors + [f"status {row['status']}" for row in (found, *rows) if row.get("status")]
+
+
+class Notes:
+    """What was found, by step, in a file that is whole after every row."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.found: dict[str, Any] = {}
+        self.read()
+
+    def read(self) -> None:
+        """As another process left them."""
+        path = self.folder / NOTES
+        self.found = json.loads(path.read_text()) if path.exists() else {}
+
+    def write(self) -> None:
+        """Keep them."""
+        partial = self.folder / f".{NOTES}.partial"
+        partial.write_text(json.dumps(self.found, indent=1) + "\n")
+        partial.replace(self.folder / NOTES)
+
+    def rows(self, step: str, names: Iterable[str], measure: Callable[[str], Any]) -> None:
+        """Measure one after another what is not there yet; one that fails costs its own row."""
+        rows = self.found.setdefault(step, {})
+        rows.pop("error", None)  # of a process that ended early
+        for name in names:
+            if name in rows and not failures({name: rows[name]}):
+                continue
+            try:
+                rows[name] = measure(name)
+            except (Exception, SystemExit) as error:
+                rows[name] = {"error": f"{type(error).__name__}: {error}"}
+            self.write()
+
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """What was built: by name, each with its `model` and `path`."""
+        rows = self.found.get("build", {})
+        built = {n: r for n, r in rows.items() if isinstance(r, dict) and "path" in r}
+        if not built:
+            raise GenderEdgeError("no engine was built: see step build")
+        return built
+
+
+def _environment(_: argparse.Namespace, notes: Notes) -> None:
     device, api = cuda.open_device(), tensorrt_api.load()
-    return {
+    notes.found["environment"] = {
         **machine.describe(),
         "gpu": device.name,
         "compute_capability": device.capability,
@@ -78,114 +149,143 @@ def _environment(_: argparse.Namespace, __: dict[str, Any]) -> dict[str, Any]:
         "driver_cuda": device.driver_version,
         "tensorrt": [api.name, api.version],
     }
+    notes.write()
 
 
-def _build(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
-    """Every shipped model to an engine in the cache."""
-    rows: dict[str, Any] = {}
+def _build(arguments: argparse.Namespace, notes: Notes) -> None:
+    """Every shipped model to an engine in the cache, FP32 ones in FP16 too."""
+    wanted: dict[str, tuple[str, str | None]] = {name: (name, None) for name in zoo.names()}
     for name in zoo.names():
+        if name.endswith("_fp32"):
+            wanted[name.replace("_fp32", "_fp16")] = (name, "fp16")
+
+    def build(name: str) -> dict[str, Any]:
+        model, precision = wanted[name]
         began = time.perf_counter()
-        try:
-            path = build_engine(name, max_batch=arguments.max_batch)
-            rows[name] = {"seconds": time.perf_counter() - began, "bytes": path.stat().st_size}
-        except Exception as error:  # one model must not cost the others
-            rows[name] = {"error": f"{type(error).__name__}: {error}"}
-    return rows
+        path = build_engine(model, max_batch=arguments.max_batch, precision=precision)
+        seconds = time.perf_counter() - began
+        size = path.stat().st_size
+        return {"model": model, "path": str(path), "seconds": seconds, "bytes": size}
+
+    notes.rows("build", wanted, build)
 
 
-def _parity(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
+def _parity(arguments: argparse.Namespace, notes: Notes) -> None:
     """Probabilities and decisions of each engine against ONNX Runtime's on the CPU."""
     samples = read_labelled(arguments.data) if arguments.data else None
-    rows: dict[str, Any] = {}
-    for name in (n for n, row in findings["build"].items() if "error" not in row):
-        pair = []
-        for device in ("tensorrt", "onnxruntime"):
-            with Classifier(name, device=device) as classifier:
-                pair.append(_female(classifier, samples))
-        difference = np.abs(pair[0] - pair[1])
-        rows[name] = {
+    engines = notes.engines()
+
+    def compare(name: str) -> dict[str, Any]:
+        found = []
+        for key, device in (("path", "tensorrt"), ("model", "onnxruntime")):
+            with Classifier(engines[name][key], device=device) as classifier:
+                found.append(_answers(classifier, samples))
+        (here, right), (there, expected) = found
+        difference = np.abs(here - there)
+        row = {
             "faces": len(difference),
             "real": samples is not None,
             "mean_difference": float(difference.mean()),
             "largest_difference": float(difference.max()),
-            "same_decision": float(((pair[0] >= 0.5) == (pair[1] >= 0.5)).mean()),
+            "same_decision": float(((here >= 0.5) == (there >= 0.5)).mean()),
         }
-    return rows
+        if right is not None and expected is not None:
+            row["accuracy_difference"] = right - expected
+        return row
+
+    notes.rows("parity", engines, compare)
 
 
-def _female(classifier: Classifier, samples: Any) -> np.ndarray:
+def _answers(classifier: Classifier, samples: Any) -> tuple[np.ndarray, float | None]:
+    """P(female) of each face, and the balanced accuracy where labels are known."""
     if samples is not None:
-        return evaluation.classify(classifier, samples).female
+        outcome = evaluation.classify(classifier, samples)
+        return outcome.female, evaluation.report(outcome)["balanced_accuracy"]["value"]
     side = classifier.spec.input_size
     crops = np.random.default_rng(0).integers(0, 256, (RANDOM_CROPS, side, side, 3), np.uint8)
-    return np.array([p.female for p in classifier.predict(crops)])
+    return np.array([p.female for p in classifier.predict(crops)]), None
 
 
-def _overhead(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
+def _overhead(arguments: argparse.Namespace, notes: Notes) -> None:
     """What `Classifier` costs beside the bare engine, and how near it comes to the bus."""
-    rows: dict[str, Any] = {}
-    for name in (n for n, row in findings["build"].items() if "error" not in row):
-        try:
-            rows[name] = gpu_overhead.measure(engines.find(name), arguments.max_batch)
-        except Exception as error:  # one model must not cost the others
-            rows[name] = {"error": f"{type(error).__name__}: {error}"}
-    return rows
+    engines = notes.engines()
+    notes.rows(
+        "overhead",
+        engines,
+        lambda name: gpu_overhead.measure(Path(engines[name]["path"]), arguments.max_batch),
+    )
 
 
-def _pytorch(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
-    """The same networks in PyTorch FP16, and the machine's peaks, then distances to both."""
-    paths = {str(zoo.entry(name).path): name for name in zoo.names()}
-    command = [arguments.torch_python, "-m", "benchmarks.torch_reference", *paths]
-    command += ["--batches", f"1,{arguments.max_batch}"]
+def _tests(arguments: argparse.Namespace, notes: Notes) -> None:
+    if importlib.util.find_spec("pytest") is None:
+        raise GenderEdgeError("pytest is not here: pip install pytest")
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    (arguments.out / "gpu-tests.txt").write_text(done.stdout + done.stderr)
+    last = done.stdout.strip().splitlines()[-1:]
+    notes.found["tests"] = {"status": done.returncode, "last": last}
+    notes.write()
+
+
+def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
+    """The engines, and the same models on this machine's CPU: a file each."""
+    engines, where = notes.engines(), notes.found["environment"]
+    own = [name for name, row in engines.items() if name == row["model"]]
+    other = [row["path"] for name, row in engines.items() if name != row["model"]]
+    plans = {
+        machine.slug_of("-".join([where["gpu"], *where["tensorrt"]])): ("tensorrt", own + other),
+        machine.slug(where): ("onnxruntime", own),
+    }
+
+    def measure(name: str) -> dict[str, Any]:
+        device, models = plans[name]
+        target = arguments.out / f"{name}.json"
+        argv = [*models, "--device", device, "--batches", f"1,8,32,{arguments.max_batch}"]
+        argv += ["--json", str(target), *(["--resume"] if arguments.resume else [])]
+        argv += ["--data", arguments.data] if arguments.data else []
+        return {"status": run.main(argv), "device": device, "file": target.name}
+
+    notes.rows("benchmark", plans, measure)
+
+
+def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
+    """The same networks in PyTorch FP16, and the machine's peaks: a process a model."""
     environment = dict(os.environ)
     if arguments.torch_python != sys.executable:  # it shall find its own packages and libraries
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH"):
             environment.pop(name, None)
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
-    )
-    (arguments.out / "torch-reference.txt").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1:])
-    found = json.loads(done.stdout.splitlines()[-1])
-    peaks, compared = found["peaks"], {}
-    for path, rows in found.pop("models").items():
-        engine = findings["overhead"].get(paths[path], {})
-        faces, large = engine.get("bare_faces_per_s"), rows[-1]
-        compared[paths[path]] = {"rows": rows}
-        if faces:
-            macs = zoo.entry(paths[path]).evaluation["spec"]["macs"]
-            compared[paths[path]]["engine_to"] = {
-                **{k: faces / large[k] for k in ("eager", "compile") if large.get(k)},
-                **{k: 2 * macs * faces / peaks[k] for k in ("fp16_ops", "int8_ops") if k in peaks},
-            }
-    return {**found, "models": compared}
+
+    def measure(name: str) -> dict[str, Any]:
+        command = [arguments.torch_python, "-m", "benchmarks.torch_reference"]
+        command += [str(zoo.entry(name).path), "--batches", f"1,{arguments.max_batch}"]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode:
+            raise RuntimeError(" ".join(done.stderr.strip().splitlines()[-1:]))
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        (rows,) = found.pop("models").values()
+        return {**found, "rows": rows}
+
+    notes.rows("pytorch", zoo.names(), measure)
 
 
-def _tests(arguments: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
-    if importlib.util.find_spec("pytest") is None:
-        return {"error": "pytest is not here"}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    (arguments.out / "gpu-tests.txt").write_text(done.stdout + done.stderr)
-    return {"status": done.returncode, "last": done.stdout.strip().splitlines()[-1:]}
+def _verdicts(arguments: argparse.Namespace, notes: Notes) -> None:
+    """Not an error where a figure misses: it is what was found."""
+    notes.found["verdicts"] = gpu_verdicts.of(notes.found, arguments.out)
+    notes.write()
 
 
-def _benchmark(arguments: argparse.Namespace, findings: dict[str, Any]) -> dict[str, Any]:
-    """The engines, and the same models on this machine's CPU: a file each."""
-    built = [n for n, row in findings["build"].items() if "error" not in row]
-    where = findings["environment"]
-    names = {
-        "tensorrt": machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}"),
-        "onnxruntime": machine.slug(where),
-    }
-    status = {}
-    for device, name in names.items():
-        argv = [*built, "--device", device, "--batches", f"1,8,32,{arguments.max_batch}"]
-        argv += ["--json", str(arguments.out / f"{name}.json")]
-        argv += ["--data", arguments.data] if arguments.data else []
-        status[f"{name}.json"] = run.main(argv)
-    return status
+STEPS: dict[str, Callable[[argparse.Namespace, Notes], None]] = {
+    "environment": _environment,
+    "build": _build,
+    "parity": _parity,
+    "overhead": _overhead,
+    "tests": _tests,
+    "benchmark": _benchmark,
+    "pytorch": _pytorch,  # last: torch.compile takes the longest
+    "verdicts": _verdicts,
+}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What lies between a bare engine and an answer: alone, through `Classifier`, from host memory.
 
 Four rates in faces a second, on one engine at one batch size: the engine alone, `Classifier` on
-crops that lie on the GPU, `Classifier` on crops in host memory, and the upload alone. Run by
-`gpu_check`.
+crops that lie on the GPU, `Classifier` on crops in host memory, and the upload alone; each with
+several batches enqueued before anything is waited for. Run by `gpu_check`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gender_edge.backends import cuda, tensorrt_api
 
 SECONDS = 1.0  # of each measurement
 QUEUED = 50  # enqueued before waiting
-PARTS = 8  # batches in one call from host memory, so that uploads have something to overlap with
+PARTS = 8  # batches in one call, so that uploads have something to overlap with
 
 
 class Resident:
@@ -48,12 +48,12 @@ def measure(engine: Path, batch: int) -> dict[str, Any]:
         side = classifier.spec.input_size
         crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
         with device.current():
-            resident = Resident(device, crops)
+            many = np.concatenate([crops] * PARTS)
+            resident = Resident(device, many)
             bare = _bare(engine, device, int(resident.memory), crops.shape)
             upload = batch * _upload(device, crops)
         try:
-            within = batch * _rate(lambda: classifier.probabilities(resident))
-            many = np.concatenate([crops] * PARTS)
+            within = len(many) * _rate(lambda: classifier.probabilities(resident))
             host = len(many) * _rate(lambda: classifier.probabilities(many))
             answers = len(many) * _rate(lambda: classifier.predict(many))
         finally:
@@ -87,7 +87,8 @@ def _bare(engine: Path, device: cuda.Device, pixels: int, shape: tuple[int, ...]
     _runtime, opened = api.deserialize(engine.read_bytes())
     contexts = tensorrt_api.Contexts(api, opened)
     memory = [device.allocate(max(1, contexts.scratch_size)), device.allocate(8 * shape[0])]
-    stream, context = device.stream(), contexts.make(int(memory[0]))
+    stream = device.stream()
+    context = contexts.make(int(memory[0]), stream.handle)
     trt, names = api.module, [opened.get_tensor_name(i) for i in range(opened.num_io_tensors)]
     for name in names:
         if opened.get_tensor_mode(name) == trt.TensorIOMode.INPUT:

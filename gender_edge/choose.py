@@ -18,8 +18,9 @@ import numpy as np
 
 from . import engines, host, zoo
 from .backends import installed
-from .classifier import Classifier, engine_of
+from .classifier import Classifier
 from .errors import BackendError, BudgetError, ModelError
+from .opening import engine_of
 
 TIMINGS = "timings.json"
 SECONDS = 0.3  # for a measurement here

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
 
-from . import engines, gpu_arrays, images, zoo
-from .backends import Backend, ResidentBackend, installed
-from .errors import BackendError, ImageError
+from . import gpu_arrays, images
+from .backends import ResidentBackend
+from .errors import ImageError
+from .opening import default_for, open_backend
 from .spec import ModelSpec
 
-DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
-ENGINE_SUFFIXES = (".engine", ".plan")
 DEFAULT_BATCH = 64
 
 
@@ -64,11 +62,12 @@ class Classifier:
                 engine is faster by it. A path that ends in .engine or .plan is opened by TensorRT.
             device: "auto" takes the model's cached TensorRT engine where TensorRT and a GPU are,
                 else ONNX Runtime on CUDA, else "cpu": OpenVINO where it is installed, else ONNX
-                Runtime. "tensorrt", "cuda", "openvino" and "onnxruntime" (the last two on the CPU)
-                take that or raise. `backend` and `provider` say what was taken.
+                Runtime; a warning says why, if a GPU stays unused. "tensorrt", "cuda", "openvino"
+                and "onnxruntime" (the last two on the CPU) take that or raise. `backend` and
+                `provider` say what was taken.
             threads: for the CPU; None for all cores.
             batch_size: most faces that are run at once; longer inputs are split.
-            build: build the TensorRT engine first if it is not in the cache (minutes).
+            build: build the TensorRT engine first if none that fits is in the cache (minutes).
 
         Raises:
             ModelError: the model is missing, damaged, or of another task.
@@ -77,9 +76,9 @@ class Classifier:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1")
-        self.name = _default(device) if model is None else os.fspath(model)
+        self.name = default_for(device) if model is None else os.fspath(model)
         self.batch_size = batch_size
-        self._backend = _open(self.name, device, threads, build)
+        self._backend = open_backend(self.name, device, threads, build)
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
@@ -289,52 +288,6 @@ class Classifier:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
-    # Imported here: engines take most of the import time, and only one of them is needed.
-    chosen = engine_of(source, device)
-    if chosen == "tensorrt":
-        from .backends.tensorrt import TensorRTBackend
-
-        if source.endswith(ENGINE_SUFFIXES):
-            return TensorRTBackend(Path(source))
-        return TensorRTBackend(engines.build_engine(source) if build else engines.find(source))
-    if chosen == "openvino":
-        from .backends.openvino import OpenVINOBackend
-
-        return OpenVINOBackend(zoo.read(source), source, threads)
-    from .backends.onnx import OnnxBackend
-
-    return OnnxBackend(zoo.read(source), source, chosen, threads)
-
-
-def _default(device: str) -> str:
-    """The shipped default, in the precision that pays on what would open it."""
-    name = zoo.default()
-    if engine_of(name, device) != "cpu":
-        return name
-    from .backends import onnx
-
-    return zoo.default("int8" if onnx.int8_pays() else "fp32")
-
-
-def engine_of(source: str, device: str) -> str:
-    """What would open a model on a device: "tensorrt", "openvino", or what ONNX Runtime is asked
-    for ("cpu", "cuda", or "auto": CUDA, else the CPU).
-
-    Raises:
-        BackendError: there is no such device.
-    """
-    if device not in DEVICES:
-        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
-    if source.endswith(ENGINE_SUFFIXES) or (device == "auto" and engines.usable()):
-        return "tensorrt"
-    if device == "auto" and installed.onnxruntime_cuda():
-        return "auto"  # of ONNX Runtime, which says so if it has to fall back
-    if device in ("auto", "cpu"):
-        return "openvino" if installed.openvino() else "cpu"
-    return "cpu" if device == "onnxruntime" else device
 
 
 def _check_choices(color: str, errors: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Optional
 
 from . import __version__, choose, doctor, engines, evaluation, zoo
 from .classifier import DEFAULT_BATCH, Classifier, Prediction
+from .engine_info import EngineInfo
 from .errors import DataError, GenderEdgeError, ImageError
 from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
 
@@ -383,6 +384,7 @@ def _serve(
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    print(f"building {arguments.model}: minutes, if it is not there yet", file=sys.stderr)
     path = engines.build_engine(
         arguments.model,
         arguments.output,
@@ -390,18 +392,29 @@ def _build(arguments: argparse.Namespace) -> int:
         portable=arguments.portable,
         targets=tuple(arguments.target),
         precision="fp16" if arguments.fp16 else None,
-        progress=_phase if sys.stderr.isatty() else None,
+        progress=_phase,
     )
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    info = engines.EngineInfo.read(path)
-    place = info.gpu or ", ".join(info.target.capabilities) or "any of its targets"
-    print(f"{path}\t{path.stat().st_size / 1e6:.2f} MB\t{' '.join(info.tensorrt)}\tfor {place}")
+    info = EngineInfo.read(path)
+    print(
+        f"{path}\t{path.stat().st_size / 1e6:.2f} MB\t{' '.join(info.tensorrt)}\tfor {info.place}"
+    )
+    if arguments.fp16 and not arguments.output:
+        print(
+            f"# Classifier({arguments.model!r}) opens an engine of the model's own precision: open "
+            "this one by its path",
+            file=sys.stderr,
+        )
     return 0
 
 
 def _phase(name: str, step: int, steps: int) -> None:
-    print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
+    """One line that changes on a terminal; elsewhere a line a step."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"{name} {step}/{steps}", file=sys.stderr, flush=True)
 
 
 def _deploy(arguments: argparse.Namespace) -> int:

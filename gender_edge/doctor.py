@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from . import __version__, engines, zoo
+from . import __version__, caching, engines, zoo
 from .backends import cuda, tensorrt_api
-from .errors import GenderEdgeError
+from .engine_info import EngineInfo
+from .errors import BackendError, GenderEdgeError
 
 PACKAGES = (
     "numpy",
@@ -30,9 +33,10 @@ def examine() -> dict[str, Any]:
         "gender_edge": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "onnxruntime providers": _providers(),
-        "gpu": _gpu(device),
+        "gpus": _gpus(),
+        "pycuda": repr(device) if isinstance(device, cuda.Device) else str(device),
         "tensorrt": repr(api) if isinstance(api, tensorrt_api.TensorRT) else str(api),
-        "engine cache": str(engines.cache_folder()),
+        "engine cache": str(caching.cache_folder()),
         "cached engines": [_engine(path, info, api, device) for path, info in engines.cached()],
         "shipped models": zoo.names(),
         "default": _default(),
@@ -57,16 +61,42 @@ def _version(name: str) -> str:
 def _providers() -> list[str]:
     import onnxruntime
 
-    return [str(name) for name in onnxruntime.get_available_providers()]
+    found = [str(name) for name in onnxruntime.get_available_providers()]
+    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+        found.append(
+            "onnxruntime and onnxruntime-gpu overwrite each other: remove both, install one"
+        )
+    return found
 
 
-def _gpu(device: Any) -> str:
-    if isinstance(device, GenderEdgeError):
-        return str(device)
-    return f"{device!r}, {device.memory / 1e9:.0f} GB, driver for CUDA {device.driver_version}"
+def _gpus() -> list[str]:
+    """Every GPU, as the driver alone tells it, without pycuda; or why there is none."""
+    found: list[str] = []
+    try:
+        for index in range(cuda.count()):
+            gpu = cuda.identify(index)
+            found.append(
+                f"{index}: {gpu['name']} (compute capability {gpu['compute_capability']}), driver "
+                f"{_release() or 'of unknown release'} for CUDA {gpu['driver_cuda']}"
+            )
+    except BackendError as error:
+        found.append(str(error))
+    return found
 
 
-def _engine(path: Any, info: engines.EngineInfo, api: Any, device: Any) -> str:
+def _release() -> str:
+    """The NVIDIA driver's own release, where the kernel module tells it."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return ""
+    match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
+    return match.group() if match else ""
+
+
+def _engine(path: Path, info: Any, api: Any, device: Any) -> str:
+    if not isinstance(info, EngineInfo):
+        return f"{path.name}: {info}"
     broken = next((e for e in (api, device) if isinstance(e, GenderEdgeError)), None)
     if broken is not None:
         return f"{path.name}: cannot run here"

@@ -1,26 +1,23 @@
-"""ONNX to TensorRT engine on this machine, and the cache of engines built here.
-
-An engine file is raw, so that trtexec, Triton and DeepStream load it; what it is stands in
-`<engine>.json` beside it: the model's own metadata, and what it was built by, on and for.
-"""
+"""ONNX to TensorRT engine on this machine, and the cache of engines built here."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 from . import zoo
 from .backends import cuda, tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
+from .caching import cache_folder, locked, made, write_whole
+from .engine_info import FORMAT_VERSION, EngineInfo, sidecar
 from .errors import BackendError, ModelError
 from .half import halve
 from .spec import ModelSpec
@@ -28,83 +25,12 @@ from .symmetric import symmetric
 
 logger = logging.getLogger("gender_edge")
 
-FORMAT_VERSION = 2  # 2: several contexts share a profile (TensorRT 8.6)
-CACHE_VARIABLE = "GENDER_EDGE_CACHE"
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What stands beside an engine.
-
-    Attributes:
-        spec: the model's own metadata.
-        onnx_sha256: of the file it was built from.
-        engine_sha256: of the engine itself.
-        tensorrt: module name and full version that built it, the only ones that load it.
-        gpu, capability: what it was built on; None for one built ahead of time.
-        target: what it was built for.
-    """
-
-    spec: ModelSpec
-    onnx_sha256: str
-    engine_sha256: str
-    tensorrt: tuple[str, str]
-    gpu: Optional[str]
-    capability: Optional[str]
-    target: Target
-
-    def write(self, engine: Path) -> None:
-        """Write it beside the engine."""
-        content = {
-            "format": FORMAT_VERSION,
-            **asdict(self),
-            "spec": json.loads(self.spec.to_json()),
-        }
-        _replace(sidecar(engine), json.dumps(content, indent=1).encode())
-
-    @classmethod
-    def read(cls, engine: Path) -> EngineInfo:
-        """Read what stands beside an engine.
-
-        Raises:
-            ModelError: nothing does, or it is of another format.
-        """
-        path = sidecar(engine)
-        rebuild = f"build the engine again with `gender-edge build NAME --output {engine}`"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            if raw.pop("format") != FORMAT_VERSION:
-                raise ModelError(f"{path}: of another format; {rebuild}")
-            target = raw.pop("target")
-            target["capabilities"] = tuple(target["capabilities"])
-            name, version = raw.pop("tensorrt")
-            spec = ModelSpec.from_json(json.dumps(raw.pop("spec")), str(path))
-            return cls(spec=spec, tensorrt=(name, version), target=Target(**target), **raw)
-        except FileNotFoundError:
-            raise ModelError(
-                f"{path}: missing; an engine needs the file written beside it (labels, crop rule, "
-                f"calibration): copy both, or {rebuild}"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}); {rebuild}") from error
-
-
-def sidecar(engine: Path) -> Path:
-    """`<engine>.json`."""
-    return engine.with_name(engine.name + ".json")
-
-
-def cache_folder() -> Path:
-    """Where engines built here are kept: $GENDER_EDGE_CACHE, else the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
-
 
 def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Target) -> Path:
-    """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each."""
+    """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each.
+
+    `gpu` is its name and compute capability; empty for an engine built ahead of time.
+    """
     options = json.dumps({"format": FORMAT_VERSION, **asdict(target)}, sort_keys=True)
     parts = [onnx_sha256, api.name, api.version, gpu, options]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -116,12 +42,14 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
-def cached() -> list[tuple[Path, EngineInfo]]:
-    """Every engine in the cache that can say what it is."""
-    found = []
+def cached() -> list[tuple[Path, Union[EngineInfo, ModelError]]]:
+    """Every engine in the cache with what it is, or why that cannot be read."""
+    found: list[tuple[Path, Union[EngineInfo, ModelError]]] = []
     for path in sorted((cache_folder() / "engines").glob("*.engine")):
-        with contextlib.suppress(ModelError):  # one damaged note must not hide the others
+        try:
             found.append((path, EngineInfo.read(path)))
+        except ModelError as error:  # one damaged note must not hide the others
+            found.append((path, error))
     return found
 
 
@@ -131,12 +59,14 @@ def misfit(info: EngineInfo, api: TensorRT, gpu: str, capability: str) -> Option
         return f"built by {' '.join(info.tensorrt)}, found {api!r}"
     if info.gpu is None:  # ahead of time, with RTX
         targets = info.target.capabilities or tensorrt_api.RTX_PORTABLE
-        return (
-            None if capability in targets else f"built for {', '.join(targets)}, not {capability}"
-        )
+        return None if capability in targets else f"built for {info.place}, not {capability}"
     if info.gpu != gpu and not info.target.portable:
         return f"built on {info.gpu}, found {gpu}"
     return None
+
+
+class NoEngineError(BackendError):
+    """There is no engine of a model in the cache that fits."""
 
 
 def find(model: str) -> Path:
@@ -146,7 +76,8 @@ def find(model: str) -> Path:
 
     Raises:
         ModelError: no such model.
-        BackendError: no TensorRT or GPU, or no such engine: with the command that builds it.
+        BackendError: no TensorRT or GPU.
+        NoEngineError: no such engine; says the command that builds it.
     """
     content = zoo.read(model)
     digest, precision = hashlib.sha256(content).hexdigest(), spec_of(content, model).precision
@@ -154,29 +85,36 @@ def find(model: str) -> Path:
     fitting = [
         (info.target.max_batch, path)
         for path, info in cached()
-        if (info.onnx_sha256, info.target.precision) == (digest, precision)
+        if isinstance(info, EngineInfo)
+        and (info.onnx_sha256, info.target.precision) == (digest, precision)
         and misfit(info, api, device.name, device.capability) is None
     ]
     if not fitting:
-        raise BackendError(
+        raise NoEngineError(
             f"no engine of {model!r} for {api!r} on {device!r} in {cache_folder()}; build it with "
-            f"`gender-edge build {model}`, open it with build=True, or choose device='cpu'"
+            f"`{shlex.join(('gender-edge', 'build', model))}`, open it with build=True, or choose "
+            "device='cpu'"
         )
     return max(fitting)[1]
 
 
 def usable() -> bool:
-    """Whether TensorRT, pycuda and a GPU are here; imports nothing where one is not installed."""
-    installed = [importlib.util.find_spec(n) is not None for n in ("tensorrt", "tensorrt_rtx")]
-    if not any(installed) or importlib.util.find_spec("pycuda") is None:
-        return False
+    """Whether TensorRT, pycuda and a GPU are here."""
+    return obstacle() is None
+
+
+def obstacle() -> Optional[str]:
+    """Why TensorRT cannot run here; imports nothing where one part is not installed."""
+    if not any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx")):
+        return "TensorRT is not installed"
+    if importlib.util.find_spec("pycuda") is None:
+        return "pycuda is not installed, which TensorRT needs here"
     try:
         tensorrt_api.load()
         cuda.open_device()
     except BackendError as error:
-        logger.info("TensorRT is installed but not used: %s", error)
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def build_engine(
@@ -225,22 +163,29 @@ def build_engine(
         capabilities=tuple(targets),
     )
     gpu, capability = _where(api, target)
+    aim = target
+    if api.is_rtx and capability not in (None, *tensorrt_api.RTX_TARGETS):
+        logger.warning(
+            "%r builds for %s, not for %s; what it builds by default may run there: that is built",
+            api,
+            ", ".join(tensorrt_api.RTX_TARGETS),
+            capability,
+        )
+        aim = replace(target, portable=True)
     digest = hashlib.sha256(content).hexdigest()
-    path = Path(output) if output else cache_path(digest, name, api, gpu or "", target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    where = f"{gpu} {capability}" if gpu else ""
+    path = Path(output) if output else cache_path(digest, name, api, where, target)
+    made(path.parent)
+    with locked(path):
         if output is None and path.exists() and sidecar(path).exists():
             return path
-        timing = path.parent / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
-        before = timing.read_bytes() if timing.exists() else b""
         network = symmetric(content) if spec.precision == "int8" else content
         if api.strongly_typed and spec.precision != "fp32":
             network = halve(network)
-        plan, after = api.build(network, target, before, progress)
-        if after:
-            _replace(timing, after)
+        plan = _timed(api, gpu, network, aim, progress)
         EngineInfo(
             spec=spec,
+            model=name if name in zoo.names() else str(Path(name).resolve()),
             onnx_sha256=digest,
             engine_sha256=hashlib.sha256(plan).hexdigest(),
             tensorrt=(api.name, api.version),
@@ -248,8 +193,25 @@ def build_engine(
             capability=capability,
             target=target,
         ).write(path)
-        _replace(path, plan)
+        write_whole(path, plan)
     return path
+
+
+def _timed(
+    api: TensorRT,
+    gpu: Optional[str],
+    network: bytes,
+    target: Target,
+    progress: Optional[Callable[[str, int, int], None]],
+) -> bytes:
+    """Build, with what earlier builds on this GPU measured; one build at a time adds to that."""
+    timing = made(cache_folder()) / _plain(f"timing-{api.name}-{api.version}-{gpu}.cache")
+    with locked(timing):
+        before = timing.read_bytes() if timing.exists() else b""
+        plan, after = api.build(network, target, before, progress)
+        if after:
+            write_whole(timing, after)
+    return plan
 
 
 def spec_of(content: bytes, name: str) -> ModelSpec:
@@ -291,23 +253,3 @@ def _where(api: TensorRT, target: Target) -> tuple[Optional[str], Optional[str]]
             ) from error
         raise
     return device.name, device.capability
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process build a file while others wait for it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: builds may repeat, and the last whole file stays
-        yield
-        return
-    with path.with_name(path.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -50,11 +50,17 @@ def borrow(value: Any, stream: int, index: int = 0) -> GpuArray:
         index: number of the GPU that shall read it.
 
     Raises:
-        ImageError: not uint8, not C-contiguous, or on another GPU.
+        ImageError: not uint8, not C-contiguous, or (DLPack tells, the other does not) on another
+            GPU.
     """
     if hasattr(value, "__dlpack_device__"):
         return _from_dlpack(value, stream, index)
     return _from_interface(value, stream)
+
+
+def elsewhere(found: int, index: int) -> ImageError:
+    """The error about crops that lie on another GPU than the engine."""
+    return ImageError(f"crops lie on GPU {found}, the engine on GPU {index}; move them there")
 
 
 def _from_interface(value: Any, stream: int) -> GpuArray:
@@ -88,7 +94,7 @@ class _DLTensor(ctypes.Structure):
 def _from_dlpack(value: Any, stream: int, index: int) -> GpuArray:
     device = int(value.__dlpack_device__()[1])
     if device != index:
-        raise ImageError(f"crops lie on GPU {device}, the engine on GPU {index}; move them there")
+        raise elsewhere(device, index)
     return _read_capsule(value.__dlpack__(stream=stream), stream)
 
 

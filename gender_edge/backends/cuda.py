@@ -18,12 +18,20 @@ import numpy as np
 from ..errors import BackendError
 
 _CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+_DEVICE_ORDINAL = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 _RELAXED_CAPTURE = 2  # CU_STREAM_CAPTURE_MODE_RELAXED: other threads may go on allocating
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+# Errors after which, says the driver's manual, a process can only be ended: deinitialised, ECC, an
+# illegal address, a timeout, a destroyed context, an assertion, and what else stops a kernel.
+_LOST = frozenset({4, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+_ADVICE_MEMORY = "use a smaller batch, fewer streams or a smaller model"
+_ADVICE_LOST = "nothing runs on this GPU any more in this process: start it again"
+_ADVICE = "open the model again, or see nvidia-smi"
 
 
 @lru_cache(maxsize=1)
 def _driver() -> Any:
-    """Pycuda's driver module, initialised.
+    """Pycuda's driver module.
 
     Raises:
         BackendError: no pycuda, or no driver.
@@ -32,19 +40,18 @@ def _driver() -> Any:
         import pycuda.driver as driver
     except ImportError as error:
         if "libcuda" in str(error):
-            raise BackendError(
-                f"there is no NVIDIA driver here ({error}); install it, or use an ONNX model on "
-                "the CPU"
-            ) from error
+            raise _no_driver(error) from error
         raise BackendError(
             f"pycuda cannot be imported ({error}); pip install pycuda where CUDA's compiler is, or "
             "use an ONNX model"
         ) from error
-    try:
-        driver.init()
-    except driver.Error as error:
-        raise BackendError(f"the NVIDIA driver does not start ({error}); see nvidia-smi") from error
     return driver
+
+
+def _no_driver(error: Exception) -> BackendError:
+    return BackendError(
+        f"there is no NVIDIA driver here ({error}); install it, or use an ONNX model on the CPU"
+    )
 
 
 @cache  # for the process: pycuda cannot give a primary context back cleanly
@@ -52,13 +59,17 @@ def open_device(index: int = 0) -> Device:
     """The GPU of that number.
 
     Raises:
-        BackendError: no pycuda, no driver, or no such GPU.
+        BackendError: no pycuda, no driver, no such GPU, or one that does not start.
     """
     driver = _driver()
-    count = driver.Device.count()
-    if not 0 <= index < count:
-        raise BackendError(f"GPU {index} was asked for, {count} found; see nvidia-smi")
-    return Device(driver, index)
+    try:
+        driver.init()
+        count = driver.Device.count()
+        if not 0 <= index < count:
+            raise BackendError(f"GPU {index} was asked for, {count} found; see nvidia-smi")
+        return Device(driver, index)
+    except driver.Error as error:
+        raise BackendError(f"GPU {index} does not start ({error}); see nvidia-smi") from error
 
 
 class Device:
@@ -72,6 +83,8 @@ class Device:
         self.memory = int(device.total_memory())
         self.driver_version = _version(driver.get_driver_version())
         self._context = device.retain_primary_context()
+        # Never given back: when the interpreter ends, the driver may be gone before pycuda is.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
         self.error = driver.Error
 
     def __repr__(self) -> str:
@@ -87,19 +100,31 @@ class Device:
         try:
             self._context.push()
         except self.error as error:
-            raise BackendError(f"{self!r}: context lost ({error}); open the model again") from error
+            raise BackendError(
+                f"{self!r}: its context is lost ({error}); {_ADVICE_LOST}"
+            ) from error
         try:
             yield
         except self.driver.MemoryError as error:
-            raise BackendError(
-                f"{self!r}: out of memory ({error}); use a smaller batch, fewer streams or a "
-                "smaller model"
-            ) from error
+            raise BackendError(f"{self!r}: out of memory ({error}); {_ADVICE_MEMORY}") from error
         except self.error as error:
-            raise BackendError(f"{self!r} failed ({error}); open the model again") from error
+            still = _library().cuCtxSynchronize()  # pycuda's error has no number: ask once more
+            raise BackendError(f"{self!r} failed ({error}); {_advice(still)}") from error
         finally:
-            with contextlib.suppress(self.error):  # a lost context cannot be popped either
-                self._context.pop()
+            self._pop()
+
+    def _pop(self) -> None:
+        """Undo `push`, also when the context is lost.
+
+        pycuda keeps what cannot be popped, and aborts the process when the thread ends; it forgets
+        contexts that were detached, in every thread where it is asked for the current one.
+        """
+        try:
+            self._context.pop()
+        except self.error:
+            with contextlib.suppress(self.error):  # another thread may have been first
+                self._context.detach()
+            self.driver.Context.get_current()
 
     # What follows is called inside `current()`.
 
@@ -132,6 +157,18 @@ class Device:
         return int(self.driver.mem_get_info()[0])
 
 
+def count() -> int:
+    """How many GPUs there are, asked as in `identify`.
+
+    Raises:
+        BackendError: no driver, or it does not start.
+    """
+    number = ctypes.c_int()
+    _call("cuInit", ctypes.c_uint(0))
+    _call("cuDeviceGetCount", ctypes.byref(number))
+    return number.value
+
+
 def identify(index: int = 0) -> dict[str, str]:
     """A GPU's name, its compute capability, and the CUDA version of its driver.
 
@@ -161,16 +198,36 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def download_on(stream: int, target: np.ndarray, address: int) -> None:
-    """Copy device memory to pinned host memory on somebody else's stream, and wait for it.
+def index_of(address: int) -> int:
+    """The number of the GPU on which an address lies.
 
     Raises:
-        BackendError: the driver refuses, or work before it on that stream failed.
+        BackendError: the driver knows no such memory.
+    """
+    number = ctypes.c_int()
+    kind, place = ctypes.c_int(_DEVICE_ORDINAL), ctypes.c_uint64(address)
+    _call("cuPointerGetAttribute", ctypes.byref(number), kind, place)
+    return number.value
+
+
+def download_on(stream: int, target: np.ndarray, address: int) -> None:
+    """Start copying device memory to pinned host memory on somebody else's stream.
+
+    Raises:
+        BackendError: the driver refuses.
     """
     handle, size = ctypes.c_void_p(stream), ctypes.c_size_t(target.nbytes)
     host = ctypes.c_void_p(target.ctypes.data)
     _call("cuMemcpyDtoHAsync_v2", host, ctypes.c_uint64(address), size, handle)
-    _call("cuStreamSynchronize", handle)
+
+
+def wait_for(stream: int) -> None:
+    """Wait for everything on somebody else's stream.
+
+    Raises:
+        BackendError: work on it failed.
+    """
+    _call("cuStreamSynchronize", ctypes.c_void_p(stream))
 
 
 class Graph:
@@ -216,11 +273,24 @@ def capture(stream: Any) -> Iterator[list[Graph]]:
 
 
 @lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    return ctypes.CDLL("libcuda.so.1")
+def _library() -> Any:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise _no_driver(error) from error
 
 
 def _call(name: str, *arguments: Any) -> None:
     status = getattr(_library(), name)(*arguments)
     if status:
-        raise BackendError(f"{name} gave CUDA error {status}")
+        text = ctypes.c_char_p()
+        _library().cuGetErrorName(ctypes.c_int(status), ctypes.byref(text))
+        kind = text.value.decode() if text.value else f"CUDA error {status}"
+        raise BackendError(f"{name} gave {kind}; {_advice(status)}")
+
+
+def _advice(status: int) -> str:
+    """What to do after an error of the driver."""
+    if status == _OUT_OF_MEMORY:
+        return _ADVICE_MEMORY
+    return _ADVICE_LOST if status in _LOST else _ADVICE

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import queue
-import threading
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
@@ -15,7 +15,8 @@ from typing import Any, Optional
 import numpy as np
 
 from .. import gpu_arrays
-from ..engines import EngineInfo
+from ..caching import cache_folder, write_whole
+from ..engine_info import EngineInfo
 from ..errors import BackendError, ImageError, ModelError
 from . import cuda, tensorrt_api
 
@@ -50,25 +51,23 @@ class TensorRTBackend:
         self.max_batch = self.info.target.max_batch
         self._slots: queue.LifoQueue[Optional[Slot]] = queue.LifoQueue()
         self._all: list[Slot] = []
-        self._closing = threading.Lock()
         with self._device.current():
-            self._runtime, self._engine = _deserialize(path, plan, api, self.info, self._device)
+            runtime, engine = _deserialize(path, plan, api, self.info, self._device)
+            kept = _compiled_path(self.info, self._device)
+            compiled = kept.read_bytes() if api.is_rtx and kept.exists() else b""
+            contexts = tensorrt_api.Contexts(api, engine, compiled)
             try:
-                contexts = tensorrt_api.Contexts(api, self._engine)
                 for _ in range(streams):
-                    slot = Slot(contexts, self._names(api), self._device, self.info)
-                    self._all.append(slot)
-                    self._slots.put(slot)
+                    self._all.append(Slot(contexts, _names(engine, api), self._device, self.info))
             except BaseException:
-                self._free()
+                _free(self._all)
                 raise
-
-    def _names(self, api: tensorrt_api.TensorRT) -> tuple[str, str]:
-        """The names of input and output."""
-        engine, wanted = self._engine, api.module.TensorIOMode.INPUT
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        names.sort(key=lambda name: engine.get_tensor_mode(name) != wanted)
-        return names[0], names[1]
+            _keep(kept, contexts.compiled(), compiled)
+        for slot in self._all:
+            self._slots.put(slot)
+        # Also when it is forgotten, in whichever thread, or the program ends.
+        held = [contexts, engine, runtime]
+        self._end = weakref.finalize(self, _close, self._device, self._slots, self._all, held)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe.
@@ -123,6 +122,9 @@ class TensorRTBackend:
         try:
             with self._device.current():
                 array = gpu_arrays.borrow(batch, slot.stream, self._device.index)
+                index = cuda.index_of(array.address) if array.shape[0] else self._device.index
+                if index != self._device.index:
+                    raise gpu_arrays.elsewhere(index, self._device.index)
                 side = self.spec.input_size
                 if len(array.shape) != 4 or array.shape[1:] != (side, side, 3):
                     raise ImageError(
@@ -139,22 +141,55 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Wait for work under way, then free memory, contexts and the engine."""
-        with self._closing:
-            count = len(self._all)
-            try:
-                for _ in range(count):
-                    self._slots.get()
-                if count:
-                    with self._device.current():
-                        self._free()
-            finally:
-                self._all = []
-                self._slots.put(None)  # whoever waits or comes later is told
+        self._end()
 
-    def _free(self) -> None:
-        while self._all:
-            self._all.pop().close()
-        self._engine = self._runtime = None
+
+def _close(
+    device: cuda.Device,
+    slots: queue.LifoQueue[Optional[Slot]],
+    opened: list[Slot],
+    held: list[Any],
+) -> None:
+    """Gather all slots, and free them, and then what they were made of."""
+    try:
+        for _ in opened:
+            slots.get()
+        with device.current():
+            _free(opened)
+            while held:
+                held.pop(0)
+    finally:
+        slots.put(None)  # whoever waits or comes later is told
+
+
+def _free(opened: list[Slot]) -> None:
+    while opened:
+        opened.pop().close()
+
+
+def _names(engine: Any, api: tensorrt_api.TensorRT) -> tuple[str, str]:
+    """The names of input and output."""
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    names.sort(key=lambda name: engine.get_tensor_mode(name) != api.module.TensorIOMode.INPUT)
+    return names[0], names[1]
+
+
+def _compiled_path(info: EngineInfo, device: cuda.Device) -> Path:
+    """Where RTX's kernels of an engine lie, for this GPU and driver."""
+    parts = (info.engine_sha256, device.name, device.driver_version)
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "compiled" / f"{key}.cache"
+
+
+def _keep(path: Path, compiled: bytes, before: bytes) -> None:
+    """Keep what was compiled for the next start; without it that takes longer, nothing else."""
+    if compiled == before:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, compiled)
+    except OSError as error:
+        logger.info("%s: kernels are compiled at every start (%s)", path, error)
 
 
 def buckets(largest: int) -> list[int]:
@@ -180,9 +215,10 @@ class Slot:
         self._stream = device.stream()
         self._host_in = device.pinned((self._most, side, side, 3), np.uint8)
         self._host_out = device.pinned((self._most, 2), np.float32)
+        self._answers = self._host_out  # of resident crops, of which there may be more
         sizes = (self._host_in.nbytes, self._host_out.nbytes, contexts.scratch_size)
         self._memory: list[Any] = []
-        self._lane = partial(_Lane, contexts, names, side, self._memory)
+        self._lane = partial(_Lane, contexts, names, side, self._memory, self.stream)
         self._lanes: dict[int, _Lane] = {}
         self._resident: Optional[_Lane] = None  # its input's address changes with every call
         self._count = 0
@@ -192,7 +228,8 @@ class Slot:
             for count in buckets(self._most):
                 self._lanes[count] = self._lane(count)
                 self._prepare(self._lanes[count])
-            self._resident = self._lane(self._most)
+            self._resident = self._lane(self._most, fixed=False)
+            self._stream.synchronize()  # it is used on other streams
         except BaseException:
             self.close()
             raise
@@ -218,19 +255,22 @@ class Slot:
         return self._host_out[: self._count].copy()
 
     def run_resident(self, array: gpu_arrays.GpuArray) -> np.ndarray:
-        """Compute on the array's own stream and wait; parts follow each other on it."""
+        """Compute on the array's own stream; parts follow each other on it, and are waited for."""
         lane = self._resident
         assert lane is not None  # closed slots are never handed out
-        parts = [np.zeros((0, 2), np.float32)]
-        row = int(np.prod(array.shape[1:]))
-        for start in range(0, array.shape[0], self._most):
-            count = min(self._most, array.shape[0] - start)
-            lane.read_from(array.address + start * row, count)
-            lane.execute(array.stream)
-            out = self._host_out[:count]
-            cuda.download_on(array.stream, out, int(self._memory[1]))
-            parts.append(out.copy())
-        return np.concatenate(parts)
+        total, row = array.shape[0], int(np.prod(array.shape[1:]))
+        if len(self._answers) < total:
+            self._answers = self._device.pinned((total, 2), np.float32)
+        try:
+            for start in range(0, total, self._most):
+                count = min(self._most, total - start)
+                lane.read_from(array.address + start * row, count)
+                lane.execute(array.stream)
+                out = self._answers[start : start + count]
+                cuda.download_on(array.stream, out, int(self._memory[1]))
+        finally:
+            cuda.wait_for(array.stream)  # also after an error: the array's memory goes back
+        return self._answers[:total].copy()
 
     def _enqueue(self, lane: _Lane) -> None:
         self._device.upload(self._memory[0], self._host_in[: lane.count], self._stream)
@@ -257,7 +297,7 @@ class Slot:
                 call()
         # These free themselves when the last reference goes, which must be in this context too.
         del self._lanes, self._resident, self._memory, self._lane
-        del self._stream, self._host_in, self._host_out
+        del self._stream, self._host_in, self._host_out, self._answers
 
 
 class _Lane:
@@ -273,11 +313,15 @@ class _Lane:
         names: tuple[str, str],
         side: int,
         memory: list[Any],
+        stream: int,
         count: int,
+        *,
+        fixed: bool = True,
     ) -> None:
         self._input, output = names
         pixels, logits, scratch = (int(part) for part in memory)
-        self._context = contexts.make(scratch)
+        self._api = contexts.api
+        self._context = contexts.make(scratch, stream, fixed=fixed)
         self._context.set_tensor_address(output, logits)
         self._side = side
         self.graph: Optional[cuda.Graph] = None
@@ -290,13 +334,17 @@ class _Lane:
         if count != self.count and not self._context.set_input_shape(
             self._input, (count, self._side, self._side, 3)
         ):
-            raise BackendError(f"the engine refuses a batch of {count}; build it with a larger one")
+            raise BackendError(f"the engine refuses a batch of {count}: {self._api.reason()}")
         self.count = count
 
     def execute(self, stream: int) -> None:
         """Enqueue the network on a stream."""
+        self._api.messages.clear()
         if not self._context.execute_async_v3(stream):
-            raise BackendError("TensorRT could not enqueue the network; open the model again")
+            raise BackendError(
+                f"{self._api!r} could not enqueue the network: {self._api.reason()}; open the "
+                "model again"
+            )
 
     def close(self) -> None:
         """Free graph and context."""
@@ -313,7 +361,7 @@ def _read(path: Path, info: EngineInfo) -> bytes:
     if hashlib.sha256(plan).hexdigest() != info.engine_sha256:
         raise ModelError(
             f"{path}: {len(plan)} bytes that are not the engine its .json describes; it is "
-            f"truncated or was replaced: {_rebuild(path, info)}"
+            f"truncated or was replaced: {info.rebuild(path)}"
         )
     return plan
 
@@ -322,7 +370,7 @@ def _check_version(path: Path, info: EngineInfo, api: tensorrt_api.TensorRT) -> 
     if info.tensorrt != (api.name, api.version):
         raise BackendError(
             f"{path}: built by {' '.join(info.tensorrt)}, found {api!r}; an engine runs on the "
-            f"version that built it: {_rebuild(path, info)}"
+            f"version that built it: {info.rebuild(path)}"
         )
 
 
@@ -335,15 +383,8 @@ def _deserialize(
 ) -> tuple[Any, Any]:
     runtime, engine = api.deserialize(plan)
     if engine is None:
-        built = (
-            f"{info.gpu} ({info.capability})" if info.gpu else ", ".join(info.target.capabilities)
-        )
         raise BackendError(
-            f"{path}: built for {built}, found {device!r}; {api!r} says: {api.reason()}; "
-            f"{_rebuild(path, info)}"
+            f"{path}: built for {info.place}, found {device!r}; {api!r} says: {api.reason()}; "
+            f"{info.rebuild(path)}"
         )
     return runtime, engine
-
-
-def _rebuild(path: Path, info: EngineInfo) -> str:
-    return f"build it again here: gender-edge build {info.spec.name} --output {path}"

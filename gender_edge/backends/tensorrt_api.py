@@ -20,7 +20,7 @@ logger = logging.getLogger("gender_edge")
 STRONGLY_TYPED_SINCE = (10, 12)  # before, parts of a strongly typed network were left out
 KEPT_MESSAGES = 50
 RTX_TARGETS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-RTX_PORTABLE = RTX_TARGETS[1:]  # for 7.5 it refuses FP32 GEMM
+RTX_PORTABLE = RTX_TARGETS[1:]  # what it builds for by default: Ampere and newer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Target:
         min_batch, opt_batch, max_batch: the dynamic batch's profile.
         precision: of the ONNX file: "int8", "fp16" or "fp32"; where the graph alone does not
             decide (before 10.12), which builder flags are set.
-        portable: runs on other GPUs too (Ampere and newer; with RTX all its targets), slower.
+        portable: runs on other GPUs too (Ampere and newer), slower.
         capabilities: with RTX, compute capabilities to build for ahead of time; empty for the
             GPU that is here.
     """
@@ -165,27 +165,32 @@ class TensorRT:
             if target.portable:
                 config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
             return
-        wanted = target.capabilities
-        if target.portable and not wanted:
-            wanted = RTX_PORTABLE
-        unknown = set(wanted) - set(RTX_TARGETS)
+        unknown = set(target.capabilities) - set(RTX_TARGETS)
         if unknown:
             raise BackendError(
                 f"{self!r} has no target {', '.join(sorted(unknown))}; it has "
                 f"{', '.join(RTX_TARGETS)}"
             )
-        config.num_compute_capabilities = len(wanted)
-        for number, capability in enumerate(wanted):
-            name = "SM" + capability.replace(".", "")
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), number)
+        names = ["SM" + capability.replace(".", "") for capability in target.capabilities]
+        if not names and not target.portable:  # none at all is the portable kind
+            names = ["CURRENT"]
+        config.num_compute_capabilities = len(names)
+        for number, name in enumerate(names):
+            if not config.set_compute_capability(getattr(trt.ComputeCapability, name), number):
+                raise BackendError(
+                    f"{self!r} does not build for {name} ({self.reason()}); name a target it has "
+                    f"({', '.join(RTX_TARGETS)}), or build a portable engine"
+                )
 
     def _timing_cache(self, config: Any, content: bytes, target: Target) -> Any:
         """None with RTX: it compiles for a GPU when it meets one, and times nothing before."""
         if self.is_rtx:
             return None
-        cache = config.create_timing_cache(content)
-        config.set_timing_cache(cache, ignore_mismatch=False)
-        return cache
+        for saved in (content, b""):  # one that is damaged, or of another driver, begins anew
+            cache = config.create_timing_cache(saved)
+            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                return cache
+        return None
 
     def deserialize(self, plan: bytes) -> tuple[Any, Any]:
         """A runtime and the engine in it; the engine is None if it refuses (`reason` says why)."""
@@ -198,53 +203,76 @@ class Contexts:
     """Makes the execution contexts of an engine, which compute in memory of the caller's.
 
     Attributes:
+        api: whose contexts they are.
         scratch_size: bytes of device memory that a context computes in.
     """
 
-    def __init__(self, api: TensorRT, engine: Any) -> None:
-        self._api, self._engine = api, engine
+    def __init__(self, api: TensorRT, engine: Any, compiled: bytes = b"") -> None:
+        """Prepare for an engine; `compiled` is what `compiled()` returned in an earlier process."""
+        self.api, self._engine = api, engine
         trt = api.module
         # Since 10.1; the older calls are gone in 11.
         self._newer = hasattr(trt.IExecutionContext, "set_device_memory")
         name = "device_memory_size_v2" if self._newer else "device_memory_size"
         self.scratch_size = int(getattr(engine, name))
-        self._config: Any = None
+        strategy: Any = None
         if self._newer:
-            self._config = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._compiled: Any = None
+        self._how = {True: strategy, False: strategy}  # of a fixed batch, of one that changes
         if api.is_rtx:
-            self._config = self._runtime_config(self._config)
+            kinds = trt.DynamicShapesKernelSpecializationStrategy
+            self._how = {True: self._runtime_config(strategy, kinds.EAGER, compiled)}
+            self._how[False] = self._runtime_config(strategy, kinds.LAZY)
 
-    def _runtime_config(self, strategy: Any) -> Any:
-        """RTX compiles for the GPU it meets: once for all contexts, and before the first run.
+    def _runtime_config(self, strategy: Any, specialization: Any, compiled: bytes = b"") -> Any:
+        """RTX compiles for the GPU it meets, once for all contexts: EAGER before the first run.
 
-        By default it would begin with fallback kernels, which a graph would then keep.
+        LAZY, it begins with fallback kernels, which a graph would then keep.
         """
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        eager = self._api.module.DynamicShapesKernelSpecializationStrategy.EAGER
-        config.dynamic_shapes_kernel_specialization_strategy = eager
-        config.set_runtime_cache(config.create_runtime_cache())
+        config.dynamic_shapes_kernel_specialization_strategy = specialization
+        if self._compiled is None:
+            self._compiled = config.create_runtime_cache()
+            if compiled and not self._compiled.deserialize(compiled):
+                logger.info("%r compiles anew: what was kept is not for it", self.api)
+        config.set_runtime_cache(self._compiled)
         return config
 
-    def make(self, scratch: int) -> Any:
+    def compiled(self) -> bytes:
+        """What RTX compiled for this GPU, or was given; empty with others."""
+        return b"" if self._compiled is None else bytes(self._compiled.serialize())
+
+    def make(self, scratch: int, stream: int, *, fixed: bool = True) -> Any:
         """An execution context that computes at this device address.
+
+        Args:
+            scratch: address of `scratch_size` bytes.
+            stream: on which it is made ready: wait for it before computing on another.
+            fixed: whether its batch will stay as it is.
 
         Raises:
             BackendError: TensorRT gives none, with its own reason.
         """
-        if self._config is not None:
-            context = self._engine.create_execution_context(self._config)
+        api = self.api
+        api.messages.clear()
+        how = self._how[fixed]
+        if how is not None:
+            context = self._engine.create_execution_context(how)
         else:
             context = self._engine.create_execution_context_without_device_memory()
         if context is None:
-            api = self._api
             raise BackendError(f"{api!r} gives no execution context: {api.reason()}")
         if self._newer:
             context.set_device_memory(scratch, self.scratch_size)
         else:
             context.device_memory = scratch
+        # 8.6 gives a profile unasked to the first context only.
+        if not context.set_optimization_profile_async(0, stream):
+            raise BackendError(f"{api!r} shares no profile between contexts: {api.reason()}")
         if hasattr(context, "nvtx_verbosity"):  # built in detail, which would slow every launch
-            context.nvtx_verbosity = self._api.module.ProfilingVerbosity.NONE
+            context.nvtx_verbosity = api.module.ProfilingVerbosity.NONE
         return context
 
 
@@ -295,18 +323,20 @@ def _make_monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
+            self.outermost: tuple[str, int] = ("", 0)
 
         def phase_start(self, name: str, parent: Optional[str], steps: int) -> None:
-            if parent is None or parent in self.steps:
-                self.steps[name] = steps
+            if not parent:
+                self.outermost = (name, steps)
                 progress(name, 0, steps)
 
         def step_complete(self, name: str, step: int) -> bool:
-            progress(name, step + 1, self.steps.get(name, step + 1))
+            if name == self.outermost[0]:
+                progress(name, step + 1, self.outermost[1])
             return True
 
         def phase_finish(self, name: str) -> None:
-            self.steps.pop(name, None)
+            if name == self.outermost[0]:
+                progress(name, self.outermost[1], self.outermost[1])
 
     return Monitor()

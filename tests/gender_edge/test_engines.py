@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gender_edge import BackendError, Classifier, ModelError, build_engine, zoo
+from gender_edge import BackendError, Classifier, ModelError, build_engine, engines, zoo
 from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.cli import main
-from gender_edge.engines import EngineInfo, cache_path, cached, misfit, sidecar
+from gender_edge.engine_info import EngineInfo, sidecar
+from gender_edge.engines import cache_path, cached, misfit
 from gender_edge.half import halve
 from gender_edge.symmetric import symmetric
 
@@ -137,8 +138,10 @@ def test_cached_engines_are_listed_and_judged(api: tensorrt_api.TensorRT, cache:
     path = build_engine(zoo.default(), targets=("8.6",))
     sidecar(path).with_name("junk.engine.json").write_text("{")
     (path.parent / "junk.engine").write_bytes(b"")
-    ((found, info),) = cached()
-    assert found == path
+    found = dict(cached())
+    assert "cannot be read" in str(found[path.parent / "junk.engine"])
+    info = found[path]
+    assert isinstance(info, EngineInfo)
     assert misfit(info, api, "any GPU", "8.6") is None
     assert "not 9.0" in str(misfit(info, api, "any GPU", "9.0"))
     here = replace(info, gpu="GPU A", capability="8.6", target=Target())
@@ -193,7 +196,7 @@ def test_engine_files_that_are_damaged(damage: str, tmp_path: Path) -> None:
             damage
         ]
     )
-    with pytest.raises(ModelError, match=r"truncated or was replaced.*gender-edge build"):
+    with pytest.raises(ModelError, match=r"truncated or was replaced.*build .* --target 8\.6"):
         Classifier(path)
 
 
@@ -237,3 +240,91 @@ def test_build_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert "for 8.6, 8.9" in capsys.readouterr().out
     assert Path(output).exists()
     assert main(["build", zoo.default(), "--target", "1.0"]) == 2
+
+
+def test_build_says_what_it_does_and_how_to_open_it(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "slim_fp32"
+    assert main(["build", name, "--target", "8.6", "--fp16", "--max-batch", "4"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"building {name}")
+    assert "\nBuilding engine 6/6\n" in captured.err and "\r" not in captured.err
+    assert "open this one by its path" in captured.err.replace("\n", " ")
+    path = Path(captured.out.split("\t")[0])
+    flags = "--max-batch 4 --fp16 --target 8.6"
+    command = EngineInfo.read(path).rebuild(Path("a b.engine"))
+    assert command.endswith(f"gender-edge build {name} --output 'a b.engine' {flags}")
+
+
+def test_nothing_but_the_engine_is_left_where_it_was_wanted(tmp_path: Path) -> None:
+    path = build_engine("nano_gray_int8", tmp_path / "out" / "a.engine", portable=True)
+    assert {p.name for p in path.parent.iterdir()} == {"a.engine", "a.engine.json"}
+    assert EngineInfo.read(path).place == ", ".join(tensorrt_api.RTX_PORTABLE)
+
+
+class Config:
+    """What a builder's configuration was told of its targets, and of its timing cache."""
+
+    num_compute_capabilities = -1
+
+    def __init__(self, takes: bool = True) -> None:
+        self.takes, self.told, self.caches = takes, [], []
+
+    def set_compute_capability(self, capability: object, number: int) -> bool:
+        self.told.append((str(capability).rsplit(".", 1)[1], number))
+        return self.takes
+
+    def create_timing_cache(self, content: bytes) -> object:
+        return None if content == b"damaged" else content
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        self.caches.append(cache)
+        return cache != b"foreign"
+
+
+def test_rtx_is_told_what_to_build_for(api: tensorrt_api.TensorRT) -> None:
+    told = {}
+    for target in (Target(), Target(portable=True), Target(capabilities=("7.5", "8.6"))):
+        config = Config()
+        api._aim(config, target)
+        assert config.num_compute_capabilities == len(config.told)
+        told[target] = config.told
+    assert list(told.values()) == [[("CURRENT", 0)], [], [("SM75", 0), ("SM86", 1)]]
+    with pytest.raises(BackendError, match="does not build for CURRENT"):
+        api._aim(Config(takes=False), Target())
+
+
+def test_rtx_on_a_gpu_that_it_has_no_target_for(
+    api: tensorrt_api.TensorRT, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets the portable kind, recorded as built for that GPU, and a warning."""
+    aims = []
+    monkeypatch.setattr(engines, "_where", lambda *_: ("Fake H100", "9.0"))
+    monkeypatch.setattr(
+        tensorrt_api.TensorRT, "build", lambda *a: aims.append(a[2]) or (b"plan", b"")
+    )
+    info = EngineInfo.read(build_engine("nano_gray_int8"))
+    assert aims[0].portable and not info.target.portable
+    assert "not for 9.0" in caplog.text
+    assert misfit(info, api, "Fake H100", "9.0") is None
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"foreign"])
+def test_a_timing_cache_that_does_not_fit_begins_anew(content: bytes) -> None:
+    class Full(tensorrt_api.TensorRT):
+        is_rtx = False
+
+        def __init__(self) -> None:
+            pass
+
+    config = Config()
+    assert Full()._timing_cache(config, content, Target()) == b""
+    assert config.caches[-1] == b""
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("GENDER_EDGE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BackendError, match=r"cannot be made.*GENDER_EDGE_CACHE"):
+        build_engine("nano_gray_int8", tmp_path / "a.engine", targets=("8.6",))

@@ -1,0 +1,86 @@
+"""What was found on a GPU beside what is wanted of it: a row a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gender_edge import zoo
+
+ACCURACY = 0.001  # an engine's balanced accuracy may differ from its ONNX file's by so much
+RESIDENT_SHARE = 0.95  # `Classifier` on crops on the GPU, of the bare engine
+HOST_SHARE = 0.85  # from host memory, of the slower of computing and uploading
+TAIL = 2.0  # p99 of one face, in p50
+EAGER, COMPILED = 3.0, 1.5  # the bare engine, in PyTorch FP16's rates
+
+
+def of(found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Every figure that could be had, with `value` and, where one is wanted, `wanted` and `met`."""
+    rows = [
+        *_accuracy(found.get("parity", {})),
+        *_shares(found.get("overhead", {})),
+        *_tails(found.get("benchmark", {}), folder),
+        *_rates(found.get("overhead", {}), found.get("pytorch", {})),
+    ]
+    return dict(rows)
+
+
+Row = tuple[str, dict[str, Any]]
+
+
+def _row(name: str, value: float, least: float | None = None, most: float | None = None) -> Row:
+    row: dict[str, Any] = {"value": value}
+    if least is not None:
+        row |= {"wanted": f"at least {least}", "met": value >= least}
+    if most is not None:
+        row |= {"wanted": f"at most {most}", "met": value <= most}
+    return name, row
+
+
+def _good(rows: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((n, row) for n, row in rows.items() if isinstance(row, dict) and "error" not in row)
+
+
+def _accuracy(parity: dict[str, Any]) -> Iterator[Row]:
+    for name, row in _good(parity):
+        if "accuracy_difference" in row:
+            yield _row(f"{name}: accuracy", abs(row["accuracy_difference"]), most=ACCURACY)
+
+
+def _shares(overhead: dict[str, Any]) -> Iterator[Row]:
+    for name, row in _good(overhead):
+        yield _row(f"{name}: resident", row["resident_share"], least=RESIDENT_SHARE)
+        yield _row(f"{name}: from host", row["host_share"], least=HOST_SHARE)
+
+
+def _tails(benchmark: dict[str, Any], folder: Path) -> Iterator[Row]:
+    for _, part in _good(benchmark):
+        if part["device"] != "tensorrt":
+            continue
+        for variant in json.loads((folder / part["file"]).read_text())["variants"]:
+            for row in variant.get("batches", ()):
+                if row["batch"] == 1:
+                    name = Path(variant["name"]).name
+                    yield _row(f"{name}: p99 to p50", row["p99_ms"] / row["p50_ms"], most=TAIL)
+
+
+def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
+    """The bare engine beside PyTorch, the GPU's peaks, and INT8 beside FP16."""
+    faces = {name: row["bare_faces_per_s"] for name, row in _good(overhead)}
+    for name, row in _good(pytorch):
+        if name not in faces:
+            continue
+        largest = row["rows"][-1]
+        for kind, least in (("eager", EAGER), ("compile", COMPILED)):
+            if largest.get(kind):
+                yield _row(f"{name}: to {kind}", faces[name] / largest[kind], least=least)
+        operations = 2 * zoo.entry(name).evaluation["spec"]["macs"] * faces[name]
+        for kind in ("fp16_ops", "int8_ops"):
+            if kind in row["peaks"]:
+                yield _row(f"{name}: of {kind}", operations / row["peaks"][kind])
+    for name in faces:
+        half = name.replace("_int8", "_fp16")
+        if half != name and half in faces:
+            yield _row(f"{name}: to fp16", faces[name] / faces[half])

@@ -1,0 +1,59 @@
+"""The folder of what was built or compiled here, and how files get into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import BackendError
+
+CACHE_VARIABLE = "GENDER_EDGE_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where engines built here are kept: $GENDER_EDGE_CACHE, else the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
+
+
+def made(folder: Path) -> Path:
+    """A folder, made if it is not there.
+
+    Raises:
+        BackendError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(
+            f"{folder}: cannot be made ({error.strerror}); name a folder that can be written to, "
+            f"for the cache in {CACHE_VARIABLE}"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process build a file while others wait for it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: builds may repeat, and the last whole file stays
+        yield
+        return
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    with (made(cache_folder() / "locks") / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,115 @@
+"""Which engine opens a model: the choice behind `device`, and nothing of it in silence."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Optional
+
+from . import engines, zoo
+from .backends import Backend, cuda, installed
+from .errors import BackendError
+
+logger = logging.getLogger("gender_edge")
+
+DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
+ENGINE_SUFFIXES = (".engine", ".plan")
+
+
+def open_backend(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
+    """What runs a model on a device; the arguments are those of `Classifier`.
+
+    Raises:
+        ModelError: the model is missing, damaged, or of another task.
+        BackendError: the device cannot be had.
+    """
+    # Imported here: engines take most of the import time, and only one of them is needed.
+    chosen = engine_of(source, device)
+    if build and (chosen != "tensorrt" or source.endswith(ENGINE_SUFFIXES)):
+        reason = engines.obstacle() if device == "auto" else None
+        raise BackendError(
+            f"build=True: there is no engine to build for {source!r} on device={device!r}"
+            f"{f' ({reason})' if reason else ''}; leave build out"
+        )
+    if chosen == "tensorrt":
+        from .backends.tensorrt import TensorRTBackend
+
+        try:
+            return TensorRTBackend(_engine(source, build))
+        except engines.NoEngineError as error:
+            if device != "auto":
+                raise
+            logger.warning("%s; until then this classifier does without TensorRT", error)
+            chosen = _without_tensorrt()
+    elif device == "auto" and chosen != "auto":
+        _say_that_a_gpu_idles()
+    if chosen == "openvino":
+        from .backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(zoo.read(source), source, threads)
+    from .backends.onnx import OnnxBackend
+
+    return OnnxBackend(zoo.read(source), source, chosen, threads)
+
+
+def default_for(device: str) -> str:
+    """The shipped default, in the precision that pays on what would open it on a device."""
+    name = zoo.default()
+    if engine_of(name, device) != "cpu":
+        return name
+    from .backends import onnx
+
+    return zoo.default("int8" if onnx.int8_pays() else "fp32")
+
+
+def _engine(source: str, build: bool) -> Path:
+    """The engine file: the one that is named, one in the cache, or one built now."""
+    if source.endswith(ENGINE_SUFFIXES):
+        return Path(source)
+    try:
+        return engines.find(source)
+    except engines.NoEngineError:
+        if not build:
+            raise
+    return engines.build_engine(source)
+
+
+def _say_that_a_gpu_idles() -> None:
+    """No fallback is silent: say why "auto" took the CPU of a machine with a GPU."""
+    try:
+        gpu = cuda.identify()["name"]
+    except BackendError:
+        return
+    logger.warning(
+        "%s is not used: %s, and this ONNX Runtime has no CUDA; see `gender-edge doctor`, or "
+        "choose device='cpu'",
+        gpu,
+        engines.obstacle(),
+    )
+
+
+def engine_of(source: str, device: str) -> str:
+    """What would open a model on a device: "tensorrt", "openvino", or what ONNX Runtime is asked
+    for ("cpu", "cuda", or "auto": CUDA, else the CPU).
+
+    Raises:
+        BackendError: there is no such device, or it does not open such files.
+    """
+    if device not in DEVICES:
+        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    if source.endswith(ENGINE_SUFFIXES) and device not in ("auto", "tensorrt"):
+        raise BackendError(
+            f"{source}: a TensorRT engine, which device={device!r} does not open; leave device out "
+            "or open the model that it was built from"
+        )
+    if source.endswith(ENGINE_SUFFIXES) or (device == "auto" and engines.usable()):
+        return "tensorrt"
+    if device in ("auto", "cpu"):
+        return _without_tensorrt(device)
+    return "cpu" if device == "onnxruntime" else device
+
+
+def _without_tensorrt(device: str = "auto") -> str:
+    if device == "auto" and installed.onnxruntime_cuda():
+        return "auto"  # of ONNX Runtime, which says so if it has to fall back
+    return "openvino" if installed.openvino() else "cpu"

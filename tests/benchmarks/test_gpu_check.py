@@ -1,0 +1,89 @@
+"""The command for GPU machines, where there is no GPU: each step fails alone, and says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu_check, gpu_verdicts
+from gender_edge import BackendError
+from gender_edge.backends import cuda
+
+
+def test_without_a_gpu_every_step_fails_in_its_own_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        cuda.open_device()
+    except BackendError:
+        pass
+    else:
+        pytest.skip("a GPU is here")
+    argv = ["--out", str(tmp_path), "--steps", "environment,overhead"]
+    assert gpu_check.main(argv) == 2
+    found = json.loads((tmp_path / gpu_check.NOTES).read_text())
+    assert set(found) == {"environment", "overhead"}
+    assert all("its process ended with 1" in row["error"] for row in found.values())
+    printed = capfd.readouterr()
+    assert "no engine was built" in printed.err and "failed: environment, overhead" in printed.out
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--steps", "nonsense"])
+
+
+def test_rows_are_kept_one_by_one_and_not_measured_again(tmp_path: Path) -> None:
+    asked = []
+
+    def measure(name: str) -> dict[str, int]:
+        asked.append(name)
+        if name == "b" and asked.count("b") == 1:
+            raise ValueError("broken")
+        if name == "c":
+            assert "b" in json.loads((tmp_path / gpu_check.NOTES).read_text())["step"]
+        return {"value": 1}
+
+    gpu_check.Notes(tmp_path).rows("step", "abc", measure)
+    notes = gpu_check.Notes(tmp_path)
+    assert gpu_check.failures(notes.found["step"]) == ["ValueError: broken"]
+    notes.rows("step", "abc", measure)
+    assert asked == ["a", "b", "c", "b"] and gpu_check.failures(notes.found["step"]) == []
+    assert gpu_check.failures({"a": {"status": 1}, "b": {"status": 0}}) == ["status 1"]
+
+
+def test_verdicts(tmp_path: Path) -> None:
+    rates = {"resident_share": 0.97, "host_share": 0.5}
+    row = {"batch": 1, "p50_ms": 1.0, "p99_ms": 3.0}
+    variants = [{"name": "slim_int8", "batches": [row, {**row, "batch": 8}]}]
+    (tmp_path / "a.json").write_text(json.dumps({"variants": variants}))
+    found = gpu_verdicts.of(
+        {
+            "parity": {"slim_int8": {"accuracy_difference": -0.002}, "x": {"error": "broken"}},
+            "overhead": {
+                "slim_int8": {**rates, "bare_faces_per_s": 300.0},
+                "slim_fp16": {**rates, "bare_faces_per_s": 200.0},
+            },
+            "benchmark": {
+                "a": {"device": "tensorrt", "file": "a.json", "status": 0},
+                "b": {"device": "onnxruntime", "file": "none.json", "status": 0},
+            },
+            "pytorch": {
+                "slim_int8": {"rows": [{}, {"eager": 50.0, "compile": None}], "peaks": {}},
+                "error": "its process ended with 1",
+            },
+        },
+        tmp_path,
+    )
+    met = {name: row.get("met") for name, row in found.items()}
+    assert met == {
+        "slim_int8: accuracy": False,
+        "slim_int8: resident": True,
+        "slim_int8: from host": False,
+        "slim_fp16: resident": True,
+        "slim_fp16: from host": False,
+        "slim_int8: p99 to p50": False,
+        "slim_int8: to eager": True,
+        "slim_int8: to fp16": None,
+    }
+    assert found["slim_int8: to eager"]["value"] == 6.0
+    assert found["slim_int8: to fp16"]["value"] == 1.5
