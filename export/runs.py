@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,9 @@ def remember(recipe: Recipe, run: Path) -> None:
     path = run / CONFIG
     # A run that was begun keeps what was noted then, also where that was nothing.
     noted = config(run) if path.exists() else _findings(recipe, run)
-    findings = {key: value for key, value in noted.items() if key == FINDINGS}
-    own = json.dumps({**asdict(recipe), **findings}, indent=1)
-    if not path.exists() or path.read_text() != own:
-        path.write_text(own)
+    own = {**_plain(asdict(recipe)), **{k: v for k, v in noted.items() if k == FINDINGS}}
+    if own != noted:  # a newer file would have INT8 made and tested anew
+        path.write_text(json.dumps(own, indent=1))
 
 
 def _findings(recipe: Recipe, run: Path) -> dict[str, str]:
@@ -73,22 +72,25 @@ def differing(recipe: Recipe, run: Path) -> set[str]:
     """What the training of a run, if it was begun, was asked otherwise than by this recipe."""
     if not (run / CONFIG).exists():
         return set()
-    before, findings = config(run), _findings(recipe, run)
-    own = {**json.loads(json.dumps(asdict(recipe))), **findings}
-    # What recipes could not say yet when the run was begun, was as it is by default.
-    default = {f.name: json.loads(json.dumps(f.default)) for f in fields(Recipe) if _optional(f)}
-    default |= findings
-    return {k for k in own if own[k] != before.get(k, default.get(k))} - AFTER_TRAINING
+    findings = _findings(recipe, run)
+    own = {**_plain(asdict(recipe)), **findings}
+    before = {**findings, **config(run)}
+    return {k for k in own if own[k] != before.get(k)} - AFTER_TRAINING
 
 
 def config(run: Path) -> dict[str, Any]:
-    """The recipe that a run was begun with, as plain values, and what its findings were."""
-    content: dict[str, Any] = json.loads((run / CONFIG).read_text())
-    return content
+    """The recipe that a run was begun with, as plain values, and what its findings were.
+
+    What recipes could not say yet at that time was as it is by default.
+    """
+    default = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+    return {**_plain(default), **json.loads((run / CONFIG).read_text())}
 
 
-def _optional(field: Field[Any]) -> bool:
-    return field.default is not MISSING
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives them back: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 def finished(run: Path) -> Network:

@@ -8,8 +8,8 @@ import torch
 
 from export import recipe
 from export.batches import batches, weights_of
-from export.build import Places, learned_from
 from export.data import Pack
+from export.prepare import Places, learned_from
 from export.recipe import Recipe
 
 

@@ -14,10 +14,10 @@ from export import recipe
 from export.__main__ import main
 from export.architectures import build
 from export.batches import weights_of
-from export.build import Places, packed
 from export.clean import clean, cross_validated, find_wrong_labels
 from export.contact_sheet import COLUMNS, SIDE
 from export.findings import dropped, label_noise
+from export.prepare import Places, packed
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
 from gender_edge import DataError

@@ -22,7 +22,6 @@ torch = pytest.importorskip(
 pytest.importorskip("skimage", reason="backgrounds are scikit-image's: pip install scikit-image")
 
 from export import graph  # noqa: E402
-from export.build import Places  # noqa: E402
 from export.data import pack  # noqa: E402
 from export.detector import card, evaluate, scenes, steps, train  # noqa: E402
 from export.detector.backgrounds import background, piece  # noqa: E402
@@ -31,6 +30,7 @@ from export.detector.losses import losses  # noqa: E402
 from export.detector.network import STRIDES, SpotterNetwork, export  # noqa: E402
 from export.detector.scenes import Faced, Scene, heard, scene  # noqa: E402
 from export.detector.targets import FACE, NOTHING, UNSAID, cells, targets  # noqa: E402
+from export.prepare import Places  # noqa: E402
 from export.quantize import quantize  # noqa: E402
 from gender_edge import BackendError, DataError, ModelError, faces, zoo  # noqa: E402
 from gender_edge.faces import Faces, Spotter  # noqa: E402

@@ -9,8 +9,8 @@ import torch
 
 from export import recipe
 from export.batches import weights_of
-from export.build import Places, learned_from
 from export.mixing import mixing_of
+from export.prepare import Places, learned_from
 from export.train import _Training
 from export.trunks import Trunks
 from gender_edge import DataError

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from export import recipe
-from export.build import Places
 from export.data import Pack, pack
+from export.prepare import Places
 from export.provenance import NOTE, began_with
 from export.recipe import Recipe
 from export.runs import finished, save_weights

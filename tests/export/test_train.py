@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from export import prune, recipe
 from export.batches import steps_of, weights_of
-from export.build import Places, learned_from
 from export.data import Pack
 from export.lessons import Lessons
+from export.prepare import Places, learned_from
 from export.recipe import Recipe
-from export.runs import CHECKPOINT, FINDINGS, WEIGHTS, config, remember
+from export.runs import CHECKPOINT, CONFIG, FINDINGS, WEIGHTS, config, remember
 from export.train import _Training, train
 from export.trunks import Trunks
 from gender_edge import DataError
@@ -120,6 +121,19 @@ def test_a_run_keeps_to_its_list_of_findings(wanted: Recipe, tmp_path: Path) -> 
     (tmp_path / "findings.csv").write_text("another")
     with pytest.raises(DataError, match="other findings; remove"):
         remember(cleaned, run)
+
+
+def test_what_recipes_can_say_since_does_not_touch_a_run(wanted: Recipe, tmp_path: Path) -> None:
+    """A newer config.json would have INT8 made and tested anew."""
+    remember(wanted, tmp_path)
+    own = {k: v for k, v in config(tmp_path).items() if k not in ("warmup", "clean")}
+    (tmp_path / CONFIG).write_text(json.dumps(own))
+    remember(wanted, tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text()) == own
+    with pytest.raises(DataError, match="other warmup; remove"):
+        remember(replace(wanted, warmup=0.5), tmp_path)
+    remember(replace(wanted, license="another"), tmp_path)
+    assert config(tmp_path)["license"] == "another"
 
 
 def test_findings_were_not_always_noted(wanted: Recipe, tmp_path: Path) -> None:
