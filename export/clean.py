@@ -79,10 +79,12 @@ def clean(
         contact_sheet.draw(pictures, own, done, out / sheet)
     rows = _counted(pictures, found, labels, said)
     (out / findings.NOISE).write_text(json.dumps(rows, indent=1) + "\n")
-    report = _table(rows) + (
-        f"\n\nLabels are doubted by what {run} sees in a face. It was taught with the labels of "
-        "the training splits, where\nnoise is therefore underestimated; where it errs itself, noise is "
-        "overestimated."
+    taught = (
+        f"Labels are doubted by what {run} sees in a face. It was taught with the labels of the"
+    )
+    report = (
+        f"{_table(rows)}\n\n{taught} training splits, where\nnoise is therefore underestimated; "
+        "where it errs itself, noise is overestimated."
     )
     (out / findings.REPORT).write_text(report + "\n")
     return report
