@@ -20,12 +20,13 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, compare, findings, recipe
+from . import compare, findings, recipe
 from .build import Places, build, learned_from, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
 from .detector.train import Settings
+from .int8_card import quantization
 from .prune import compared
 from .trunks import Trunks
 
@@ -141,7 +142,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     network = train_step(wanted, places, arguments.workers)
     exported = onnx_step(wanted, network, places.runs / wanted.name)
     target = quantize_step(wanted, exported, places, arguments.workers)
-    print(card.quantization(json.loads(target.with_suffix(".json").read_text())))
+    print(quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from export import graph, recipe, rounding
 from export.architectures import Network, build
 from export.build import Places, aware_step, learned_from, quantize_step
-from export.card import quantization
+from export.int8_card import quantization
 from export.quantize import calibration_crops, quantize
 from export.runs import finished
 from export.validate import by_file
