@@ -21,12 +21,13 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import card, compare, findings, own, recipe, seeds
+from . import compare, findings, own, recipe, seeds
 from .build import build, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
 from .detector.train import Settings
+from .int8_card import quantization
 from .prepare import Places, learned_from
 from .prune import compared
 from .trunks import Trunks
@@ -159,7 +160,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     network = train_step(wanted, places, arguments.workers)
     exported = onnx_step(wanted, network, places.runs / wanted.name)
     target = quantize_step(wanted, exported, places, arguments.workers)
-    print(card.quantization(json.loads(target.with_suffix(".json").read_text())))
+    print(quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
 
 

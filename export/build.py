@@ -231,11 +231,14 @@ def evaluate_step(
             for framing in framings[1:]:
                 other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
                 sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
-        content: dict[str, Any] = {"spec": asdict(classifier.spec), "sets": sets}
-        content["backend"] = classifier.backend
-        content["validation"] = {
-            "sets": [f"{stem(s.list)}:{s.split}" for s in recipe.validate],
-            "abstain_error": recipe.abstain_error,
+        content: dict[str, Any] = {
+            "spec": asdict(classifier.spec),
+            "backend": classifier.backend,
+            "validation": {
+                "sets": [f"{stem(s.list)}:{s.split}" for s in recipe.validate],
+                "abstain_error": recipe.abstain_error,
+            },
+            "sets": sets,
         }
         if len(framings) > 1:
             content["robustness"] = robustness.measure(classifier, tested)

@@ -164,7 +164,8 @@ def proportion(right: np.ndarray) -> dict[str, Any]:
     scale = 1 + Z * Z / count
     centre = (share + Z * Z / (2 * count)) / scale
     half = Z * np.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count)) / scale
-    return {"value": share, "low": float(centre - half), "high": float(centre + half), "n": count}
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return {"value": share, "low": low, "high": high, "n": count}
 
 
 def balanced(right: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

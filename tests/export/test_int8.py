@@ -8,9 +8,9 @@ import pytest
 
 from export import graph, int8
 from export.architectures import build
-from export.card import quantization
 from export.data import Pack, pack
 from export.int8 import choose, losses
+from export.int8_card import quantization
 from gender_edge.labelled import read_labelled
 
 KEY = "faces/landmarks"

@@ -15,7 +15,7 @@ from export import build as steps
 from export import graph, recipe, rounding
 from export.architectures import Network, build
 from export.build import aware_step, quantize_step
-from export.card import quantization
+from export.int8_card import quantization
 from export.prepare import Places, learned_from
 from export.quantize import calibration_crops, quantize
 from export.runs import finished
