@@ -206,7 +206,7 @@ def test_out_of_memory_while_running(gpu: Gpu, backend: TensorRTBackend) -> None
 
 @pytest.mark.parametrize("call", ["cuGraphLaunch", "cuStreamSynchronize"])
 def test_a_lost_context_asks_for_a_new_process_in_every_thread(
-    gpu: Gpu, engine: Path, call: str
+    gpu: Gpu, engine: Path, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend, left = TensorRTBackend(engine), []
     gpu.fails[call] = 700
@@ -232,8 +232,8 @@ def test_a_lost_context_asks_for_a_new_process_in_every_thread(
         lost.set()
         other.result()
     assert left == []
-    with pytest.raises(BackendError, match="start it again"):
-        backend.close()
+    backend.close()
+    assert "could not be freed" in caplog.text
 
 
 @pytest.mark.parametrize("gpu", ["1.7.1"], indirect=True)
