@@ -158,6 +158,8 @@ def _close(
             _free(opened)
             while held:
                 held.pop(0)
+    except BackendError as error:  # of a lost context, whose memory comes back with the process
+        logger.warning("a TensorRT engine could not be freed: %s", error)
     finally:
         slots.put(None)  # whoever waits or comes later is told
 

@@ -134,7 +134,7 @@ class Gpu:
             Device=Device,
             Context=Context,
             Stream=lambda _: Stream(gpu),
-            pagelocked_empty=np.empty,
+            pagelocked_empty=lambda shape, dtype: np.full(shape, 77, dtype),
             mem_alloc=Memory,
             memcpy_htod_async=lambda to, a, s: copy(int(to), a.ctypes.data, a.nbytes, s),
             memcpy_dtoh_async=lambda a, source, s: copy(a.ctypes.data, int(source), a.nbytes, s),

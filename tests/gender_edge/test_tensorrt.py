@@ -102,8 +102,9 @@ def test_every_batch_is_answered_in_order(backend: TensorRTBackend, count: int) 
         np.testing.assert_allclose(
             backend.run(faces(backend, *shades)), answers(*shades), atol=1e-5
         )
-        found = backend.run_resident(Resident(faces(backend, *shades)))
-        np.testing.assert_allclose(found, answers(*shades), atol=1e-5)
+        others = [shade + 1 for shade in shades]
+        found = backend.run_resident(Resident(faces(backend, *others)))
+        np.testing.assert_allclose(found, answers(*others), atol=1e-5)
 
 
 def test_many_threads_share_two_slots(backend: TensorRTBackend) -> None:
@@ -206,7 +207,7 @@ def test_out_of_memory_while_running(gpu: Gpu, backend: TensorRTBackend) -> None
 
 @pytest.mark.parametrize("call", ["cuGraphLaunch", "cuStreamSynchronize"])
 def test_a_lost_context_asks_for_a_new_process_in_every_thread(
-    gpu: Gpu, engine: Path, call: str
+    gpu: Gpu, engine: Path, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend, left = TensorRTBackend(engine), []
     gpu.fails[call] = 700
@@ -232,8 +233,8 @@ def test_a_lost_context_asks_for_a_new_process_in_every_thread(
         lost.set()
         other.result()
     assert left == []
-    with pytest.raises(BackendError, match="start it again"):
-        backend.close()
+    backend.close()
+    assert "could not be freed" in caplog.text
 
 
 @pytest.mark.parametrize("gpu", ["1.7.1"], indirect=True)

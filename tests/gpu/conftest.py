@@ -14,7 +14,7 @@ from gender_edge.backends import cuda
 MAX_BATCH = 16
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def device() -> cuda.Device:
     try:
         return cuda.open_device()
@@ -22,7 +22,7 @@ def device() -> cuda.Device:
         pytest.skip(f"no GPU: {error}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # built once for all files
 def engine(device: cuda.Device, shipped: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engines") / f"{shipped}.engine"
     return build_engine(shipped, path, max_batch=MAX_BATCH)

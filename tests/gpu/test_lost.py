@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gender_edge import build_engine, zoo
+from gender_edge.backends import cuda
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.gpu
@@ -43,7 +45,8 @@ print("the thread ended")
 """
 
 
-def test_a_lost_context_is_told_and_the_process_ends(engine: Path) -> None:
+def test_a_lost_context_is_told_and_the_process_ends(device: cuda.Device, tmp_path: Path) -> None:
+    engine = build_engine(zoo.default(), tmp_path / "a.engine", max_batch=2)
     command = [sys.executable, "-c", PROGRAM, str(engine)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     *errors, last = done.stdout.strip().splitlines()
