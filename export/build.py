@@ -309,6 +309,5 @@ def ship(folder: Path, models: Path, default: bool = False, section: str = "mode
     registry[section] = dict(sorted({**registry.get(section, {}), name: entry}.items()))
     if section == "models" and (default or registry["default"] not in registry["models"]):
         registry["default"] = name
-        registry.pop("default_fp32", None)  # of the default before
     write(registry_file, json.dumps(registry, indent=1) + "\n")
     return name

@@ -237,7 +237,7 @@ class Classifier:
 
     def predict(self, crops: Any) -> list[Prediction]:
         """Run the network on ready crops; see `probabilities`, which is the same as an array."""
-        return [self._prediction(row) for row in self.probabilities(crops)]
+        return [self._prediction(row) for row in self.probabilities(crops).tolist()]
 
     def probabilities(self, crops: Any) -> np.ndarray:
         """Calibrated probabilities, float32 (N, 2), in the order of `spec.labels`.
@@ -273,11 +273,11 @@ class Classifier:
             f"crops {found}: expected uint8 (N, {size}, {size}, 3); make them with Classifier.crop"
         )
 
-    def _prediction(self, row: np.ndarray) -> Prediction:
-        best = int(row.argmax())
-        confidence = float(row[best])
+    def _prediction(self, row: list[float]) -> Prediction:
+        confidence = max(row)
+        best = row.index(confidence)
         label = self.spec.labels[best] if confidence >= self._limits[best] else None
-        return Prediction(label, float(row[self._female]), confidence)
+        return Prediction(label, row[self._female], confidence)
 
     def close(self) -> None:
         """Free the engine; the classifier cannot be used afterwards."""

@@ -100,9 +100,11 @@ def names() -> list[str]:
 
 
 def default(precision: str = "int8") -> str:
-    """The model that `Classifier()` opens; with "fp32", where INT8 does not pay."""
+    """The model that `Classifier()` opens; in another precision, if it is shipped in that too."""
     registry = _registry()
-    return str(registry.get(f"default_{precision}", registry["default"]))
+    name = str(registry["default"])
+    twin = f"{name.rpartition('_')[0]}_{precision}"
+    return twin if twin in registry["models"] else name
 
 
 def entry(name: str) -> Entry:
