@@ -51,6 +51,8 @@ def compared(recipe: Recipe, model: Path, runs: Path) -> list[dict[str, Any]]:
         DataError: one of them is not built.
     """
     others = dict(_parents(recipe, model, runs))
+    for other in others.values():
+        evaluation_of(other)  # an error now rather than after they were timed
     times = latencies({"own": model, **others}) if others else {}
     return [_row(why, other, times["own"], times[why]) for why, other in others.items()]
 

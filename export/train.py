@@ -59,12 +59,13 @@ def train(
         DataError: the recipe cannot be trained, or the run was begun with another one.
     """
     recipe = settled(recipe, packs, run, trunks, workers)
-    hold(recipe, packs, run)
     if (run / WEIGHTS).exists():
+        hold(recipe, packs, run)
         remember(recipe, run)
         return finished(run)
     weights = weights_of(recipe, packs, trunks.ages, run.parent)
     steps_of(recipe, weights)  # too few pictures are noticed before the run is begun
+    hold(recipe, packs, run)
     remember(recipe, run)
     training = _Training(recipe, packs, run, trunks)
     training.resume()

@@ -129,7 +129,7 @@ def test_temperature_is_recovered() -> None:
     log_odds = rng.normal(0, 2, 40_000)
     truth = (rng.random(40_000) > 1 / (1 + np.exp(-log_odds))).astype(int)
     logits = np.stack([log_odds, np.zeros_like(log_odds)], 1)
-    assert fit_temperature(3 * logits, truth) == pytest.approx(3, rel=0.05)
+    assert fit_temperature(3 * logits, truth, np.ones(40_000)) == pytest.approx(3, rel=0.05)
 
 
 def test_thresholds_hold_the_error() -> None:
@@ -138,9 +138,11 @@ def test_thresholds_hold_the_error() -> None:
     truth = (rng.random(20_000) > 1 / (1 + np.exp(-log_odds))).astype(int)
     logits = np.stack([log_odds, np.zeros_like(log_odds)], 1)
     female = 1 / (1 + np.exp(-log_odds))
-    limits = abstention_thresholds(logits, truth, 1.0, error=0.02)
+    weights = np.ones(20_000)
+    limits = abstention_thresholds(logits, truth, weights, 1.0, error=0.02)
     for number, (label, confidence) in enumerate((("female", female), ("male", 1 - female))):
         given = confidence >= max(limits[label], 0.5)
         assert (truth[given] != number).mean() <= 0.021
         assert given.sum() > 1000
-    assert abstention_thresholds(logits, truth, 1.0, error=0.9) == {"female": 0.5, "male": 0.5}
+    never = abstention_thresholds(logits, truth, weights, 1.0, error=0.9)
+    assert never == {"female": 0.5, "male": 0.5}

@@ -226,10 +226,10 @@ def test_a_recipe_says_only_what_is_its_own(tmp_path: Path, recipe_file: Path) -
 def test_terms_come_with_the_data(tmp_path: Path) -> None:
     """A recipe like a shipped one, with its data or with others."""
     path = tmp_path / "mine.toml"
-    path.write_text('like = "slim"\nname = "mine"')
-    slim = recipe.load("slim")
-    assert slim.default == "int8" and slim.origin
-    assert recipe.load(str(path)) == replace(slim, name="mine", default=None)
+    path.write_text('like = "slim_p75"\nname = "mine"')
+    shipped = recipe.load("slim_p75")
+    assert shipped.default == "int8" and shipped.origin
+    assert recipe.load(str(path)) == replace(shipped, name="mine", default=None)
     path.write_text(path.read_text() + '\ntrain = [{ list = "faces", split = "train" }]')
     with pytest.raises(DataError, match="license"):
         recipe.load(str(path))
