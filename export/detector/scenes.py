@@ -36,7 +36,8 @@ LARGEST_TURN = 20  # degrees
 PRESSED = 0.35  # share of faces that may be half outside the frame or half behind another
 OUTSIDE, FAR_OUTSIDE = 0.15, 0.55  # share of a box that may lie outside, in each direction
 LARGEST = 0.7  # of the frame's shorter side: no face in a crowd is larger
-OCCLUDED = 0.12  # share of faces
+OCCLUDED, UNFOCUSED = 0.12, 0.3  # shares of faces
+BLUR = (0.01, 0.06)  # its standard deviation, in sides of a face's box
 TRIES = 8  # to find a place for a face
 SHARED, HIDDEN = 0.15, 0.6  # of the smaller one: what a box and a later picture may have in common
 UNSORTED = 0.4  # share of frames in which a large face may stand before a small one
@@ -171,6 +172,8 @@ def _crowd(faced: Faced, shape: tuple[int, int], factor: float, rng: np.random.G
         matrix = _free_place(image, sample, side, shape, boxes, rng)
         if matrix is not None:
             image = lit(image, rng) if rng.random() < 0.5 else image
+            if rng.random() < UNFOCUSED:
+                image = _unfocused(image, sample, rng)
             _paste(frame, image, _mask(image, sample, rng), matrix)
             box, points = _moved(sample, matrix)
             if rng.random() < OCCLUDED:
@@ -280,6 +283,12 @@ def _paste(frame: np.ndarray, image: np.ndarray, mask: np.ndarray, matrix: np.nd
     below = frame[top:bottom, left:right]
     share = moved[..., 3:].astype(np.float32) / 255
     below[:] = (below + share * (moved[..., :3] - below.astype(np.float32))).astype(np.uint8)
+
+
+def _unfocused(image: np.ndarray, sample: Sample, rng: np.random.Generator) -> np.ndarray:
+    """As behind what a camera is focused on."""
+    side = np.sqrt(np.prod(np.array(sample.box)[2:]))
+    return cv2.GaussianBlur(image, (0, 0), side * rng.uniform(*BLUR))
 
 
 def _occlude(frame: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> None:

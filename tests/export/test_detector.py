@@ -71,6 +71,7 @@ def plain(faced: Faced, monkeypatch: pytest.MonkeyPatch, number: int) -> Scene:
     for name in ("lit", "degraded"):
         monkeypatch.setattr(scenes, name, lambda picture, rng: picture)
     monkeypatch.setattr(scenes, "OCCLUDED", 0.0)
+    monkeypatch.setattr(scenes, "UNFOCUSED", 0.0)
     return scene(faced, (240, 320), np.random.default_rng(number), camera=2.0)
 
 
