@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import clips, full_batches, pipeline
 from benchmarks.pipeline import main
-from gender_edge import Classifier, DataError
+from gender_edge import Classifier, DataError, zoo
 from gender_edge.labelled import Sample
 from tests.conftest import DATA, labelled
 
@@ -42,7 +42,7 @@ def test_streams_of_a_video(
     for camera in found["cameras"]:
         assert 0 < camera["fps"] < 11 and camera["tracks"]["female"] >= 1
         assert camera["truth"] is None and camera["source"] == "portrait.mp4"
-    assert "CenterFace" in found["detector"] and "slim_int8" in found["classifier"]
+    assert "CenterFace" in found["detector"] and zoo.default() in found["classifier"]
     assert found["command"].startswith("python benchmarks/pipeline.py --video portrait.mp4 ")
     assert str(tmp_path) not in out.read_text()
     settings = found["settings"]
