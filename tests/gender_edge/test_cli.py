@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import cli, zoo
+from gender_edge import commands, zoo
 from gender_edge.cli import main
 
 
@@ -127,5 +127,5 @@ def test_an_interrupt_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_labelled", interrupted)
+    monkeypatch.setattr(commands, "read_labelled", interrupted)
     assert main(["evaluate", "anything"]) == 130
