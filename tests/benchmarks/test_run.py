@@ -386,9 +386,9 @@ def test_a_damaged_result_is_not_gone_on_with(
 
 def test_memory_is_the_process_own() -> None:
     now, peak = memory.resident_mb()
-    block = np.ones(40_000_000, np.uint8)
+    block = np.ones(200_000_000, np.uint8)  # other threads may free some meanwhile
     more, more_peak = memory.resident_mb()
-    assert more - now > 30 and more_peak >= peak
+    assert more - now > 100 and more_peak >= peak
     del block
     assert memory.resident_mb()[1] >= more_peak - 1  # the kernel counts in batches
 

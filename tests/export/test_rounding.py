@@ -94,7 +94,7 @@ def test_it_is_the_rounding_of_the_int8_file(
         ours = log_odds(rounded(torch.from_numpy(crops)).numpy())
         plain = log_odds(exact(torch.from_numpy(crops)).numpy())
     wanted = log_odds(by_file(tmp_path / "int8.onnx")(crops))
-    assert np.abs(ours - wanted).mean() < 0.5 * np.abs(plain - wanted).mean()
+    assert np.abs(ours - wanted).mean() < 0.75 * np.abs(plain - wanted).mean()
 
 
 def test_a_loss_past_the_gate_is_taught_away(
