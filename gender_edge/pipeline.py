@@ -201,6 +201,11 @@ class Pipeline:
         with self._changed:
             self._closed = True
             self._tell()
+        # Ctrl-C that comes while `with` takes the lock leaves it taken (Python issue 29988), and
+        # the threads that are joined below would wait for it for ever.
+        with contextlib.suppress(RuntimeError):  # not ours, as it should be
+            while True:
+                self._changed.release()
         _close([lane.camera for lane in self._lanes])
         for lane in self._lanes:
             if lane.thread is not None and lane.thread is not threading.current_thread():

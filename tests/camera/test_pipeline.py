@@ -213,6 +213,22 @@ def _hard(classifier: Classifier) -> dict[str, list[np.ndarray]]:
     return hard
 
 
+def test_an_interrupt_that_leaves_the_lock_taken_ends_it(
+    portrait_clip: Path, classifier: Classifier, center_face: Detector
+) -> None:
+    """As Ctrl-C does when it comes while `with` takes it."""
+
+    def interrupted() -> None:
+        with Pipeline([Camera(str(portrait_clip), loop=True)], classifier, center_face) as pipeline:
+            next(iter(pipeline))
+            pipeline._changed.acquire()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_callbacks(portrait_clip: Path, classifier: Classifier) -> None:
     called: list[Result] = []
     with Pipeline([str(portrait_clip)], classifier, Scripted(2)) as pipeline:
