@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +35,7 @@ def test_the_appsink_program_of_the_readme(
     try:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(12)]
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.communicate(timeout=60)
     finally:
         process.kill()
