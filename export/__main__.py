@@ -30,6 +30,7 @@ from .detector.train import Settings
 from .int8_card import quantization
 from .prepare import Places, learned_from
 from .prune import compared
+from .restore import restore
 from .trunks import Trunks
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("train", _train, _for_making, "only the training, as on a machine with nothing but a GPU"),
         ("quantize", _quantize, _for_making, "training and INT8: what each method and layer costs"),
         ("prune", _prune, _for_making, "what pruning leaves by either importance; writes nothing"),
+        ("restore", _restore, lambda verb: None, "the run folder of a recipe from what is shipped"),
         ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
     ):
         verb = verbs.add_parser(name, help=text)
@@ -184,6 +186,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _seeds(arguments: argparse.Namespace) -> int:
     print(seeds.table(arguments.names, arguments.runs))
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    wanted = recipe.load(arguments.name)
+    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    print(f"restored {restore(wanted, places, arguments.workers)}")
     return 0
 
 

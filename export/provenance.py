@@ -50,8 +50,8 @@ def began_with(run: Path, other: Path) -> bool:
     if not _finished(other):
         return True  # nobody can tell
     before = _noted(run).get(_weights(other))
-    if before is None:
-        return fresh(run / INITIAL, other / WEIGHTS)
+    if before is None:  # nor does anybody know of what was restored
+        return not (run / INITIAL).exists() or fresh(run / INITIAL, other / WEIGHTS)
     return before == digest(other / WEIGHTS)
 
 

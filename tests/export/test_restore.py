@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from export import recipe
+from export.__main__ import main
+from export.prepare import Places, learned_from
+from export.provenance import began_with
+from export.quantize import calibration_crops
+from export.recipe import Recipe
+from export.restore import PROBES, network_in, restore
+from export.runs import WEIGHTS, config, finished
+from export.train import train
+from gender_edge import DataError
+
+GRAY = {"name": "tiny_gray", "grayscale": True}
+
+
+@pytest.fixture
+def elsewhere(built: Sequence[str], places: Places, tmp_path: Path) -> Places:
+    """The same data and shipped models, and no run folder."""
+    return replace(places, runs=tmp_path / "runs")
+
+
+def crops_of(wanted: Recipe, places: Places) -> torch.Tensor:
+    packs, _ = learned_from(wanted, places)
+    return torch.from_numpy(calibration_crops(packs, PROBES, wanted.input_size))
+
+
+def apart(a: torch.nn.Module, b: torch.nn.Module, pixels: torch.Tensor) -> float:
+    with torch.inference_mode():
+        answers = [torch.softmax(own(pixels), 1) for own in (a, b)]
+    return float((answers[0] - answers[1]).abs().max())
+
+
+@pytest.mark.parametrize("precisions", [("fp32", "int8"), ("int8",)])
+def test_the_restored_network_answers_as_the_one_that_was_lost(
+    recipe_file: Path, places: Places, elsewhere: Places, tmp_path: Path, precisions: tuple[str]
+) -> None:
+    wanted = recipe.load(str(recipe_file))
+    shipped = tmp_path / "models"
+    shipped.mkdir()
+    for precision in precisions:
+        (shipped / f"tiny_{precision}").symlink_to(places.models / f"tiny_{precision}")
+    run = restore(wanted, replace(elsewhere, models=shipped))
+    lost, found = finished(places.runs / "tiny"), finished(run)
+    pixels = crops_of(wanted, elsewhere)
+    assert apart(lost, found, pixels) < (1e-4 if "fp32" in precisions else 0.05)
+    for precision in precisions:
+        assert json.loads((run / precision / "evaluation.json").read_text())["sets"]
+
+
+def test_training_goes_on_from_it_as_from_the_one_that_was_lost(
+    recipe_file: Path, places: Places, elsewhere: Places
+) -> None:
+    """Normalised by what a batch gives, it still answers alike; with what files have left of
+    BatchNorm it would not.
+    """
+    wanted = recipe.load(str(recipe_file))
+    found = finished(restore(wanted, elsewhere))
+    found.trunk.dropout.p = 0.0
+    pixels = crops_of(wanted, elsewhere)
+    assert apart(found.eval(), deepcopy(found).train(), pixels) < 0.05
+    bare = network_in(wanted, elsewhere.models / "tiny_fp32" / "model.onnx")[1]
+    bare.trunk.dropout.p = 0.0
+    assert apart(bare.eval(), deepcopy(bare).train(), pixels) > 0.2
+    packs, validation = learned_from(wanted, elsewhere)
+    after = replace(wanted, name="after", init="run:tiny", teachers=("tiny",))
+    train(after, packs, validation, elsewhere.runs / "after", workers=0)
+    assert began_with(elsewhere.runs / "after", elsewhere.runs / "tiny")
+
+
+def test_other_widths_than_the_recipe_s_come_from_the_file(
+    recipe_file: Path, places: Places, elsewhere: Places
+) -> None:
+    """As pruned ones have."""
+    other = {"stem": 4, "widths": [[6], [10]]}
+    wanted = replace(recipe.load(str(recipe_file)), arguments=other)
+    run = restore(wanted, elsewhere)
+    assert config(run)["arguments"] == {"stem": 8, "widths": [[8], [16]]}
+
+
+def test_what_cannot_be_restored(recipe_file: Path, places: Places, elsewhere: Places) -> None:
+    wanted = recipe.load(str(recipe_file))
+    deeper = {"stem": 8, "widths": [[8, 8], [16]]}
+    for arguments in (deeper, {"stem": 8, "widths": [[8]]}):
+        with pytest.raises(DataError, match="has other layers than slim"):
+            restore(replace(wanted, arguments=arguments), elsewhere)
+    with pytest.raises(DataError, match="no model other_fp32 or other_int8 to restore"):
+        restore(replace(wanted, name="other"), elsewhere)
+    assert not elsewhere.runs.joinpath("tiny", WEIGHTS).exists()
+    restore(wanted, elsewhere)
+    with pytest.raises(DataError, match="is there already; remove that folder"):
+        restore(wanted, elsewhere)
+
+
+def test_weights_that_answer_otherwise_are_refused(
+    recipe_file: Path, elsewhere: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a file whose pixels another normalisation goes before."""
+    wanted = replace(recipe.load(str(recipe_file)), architecture="slim")
+    monkeypatch.setattr("export.architectures.slim.Slim.scale", 1 / 16)
+    with pytest.raises(DataError, match="answers otherwise"):
+        restore(wanted, elsewhere)
+
+
+def test_from_the_command_line(
+    recipe_file: Path, elsewhere: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--data", str(elsewhere.data), "--runs", str(elsewhere.runs)]
+    call = ["restore", str(recipe_file), *places, "--models", str(elsewhere.models)]
+    assert main(call) == 0
+    assert "restored" in capsys.readouterr().out
+    assert main(call) == 2
+    assert "is there already" in capsys.readouterr().err
