@@ -233,7 +233,7 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
     own = [name for name, row in engines.items() if name == row["model"]]
     other = [row["path"] for name, row in engines.items() if name != row["model"]]
     plans = {
-        machine.slug_of("-".join([where["gpu"], *where["tensorrt"]])): ("tensorrt", own + other),
+        machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}"): ("tensorrt", own + other),
         machine.slug(where): ("onnxruntime", own),
     }
 

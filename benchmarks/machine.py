@@ -11,7 +11,8 @@ from typing import Any
 
 import cv2
 
-from gender_edge import host
+from gender_edge import BackendError, host
+from gender_edge.backends import cuda
 
 PACKAGES = (
     "gender_edge",
@@ -21,22 +22,34 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
+TENSORRT = ("tensorrt", "tensorrt-rtx-cu13")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, system, package versions and present load."""
+    """Processor, cores, GPUs, system, package versions and present load."""
+    gpus = _gpus()
+    packages = (*PACKAGES, *TENSORRT, "pycuda") if gpus else PACKAGES
     return {
         "cpu": host.processor() or platform.processor() or platform.machine(),
         "cores": host.cores(),
         "features": host.features(),
         "memory_gb": _memory_gb(),
+        "gpus": gpus,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in packages if (version := _version(name))},
         "opencv": cv2.__version__,
         "power": _power(),
         "load_before": [round(v, 2) for v in os.getloadavg()],
     }
+
+
+def _gpus() -> list[dict[str, str]]:
+    """Name, compute capability and driver of each NVIDIA GPU; none where there is no driver."""
+    try:
+        return [cuda.identify(index) for index in range(cuda.count())]
+    except BackendError:
+        return []
 
 
 def _power() -> dict[str, str]:
@@ -51,9 +64,16 @@ def _power() -> dict[str, str]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A file name for results of this environment: cpu-cores-onnxruntime-version."""
+    """A file name for results of this processor: cpu-cores-onnxruntime-version."""
     runtime = machine["packages"].get("onnxruntime") or machine["packages"].get("onnxruntime-gpu")
     return slug_of(f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}")
+
+
+def gpu_slug(machine: dict[str, Any]) -> str:
+    """A file name for results of this GPU: gpu-trt-version."""
+    packages = machine["packages"]
+    version = next((f"-trt{packages[name]}" for name in TENSORRT if name in packages), "")
+    return slug_of(f"{machine['gpus'][0]['name']}{version}")
 
 
 def slug_of(text: str) -> str:

@@ -272,7 +272,8 @@ def _keep(target: Path, result: dict[str, Any]) -> None:
 
 def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.save:
-        name = machine.slug(result["machine"])
+        on_gpu = any(row.get("gpu") for row in result["variants"])
+        name = (machine.gpu_slug if on_gpu else machine.slug)(result["machine"])
         _keep(ROOT / "benchmarks" / "results" / f"{name}.json", result)
     for target, made in (
         (arguments.markdown, report.markdown),
