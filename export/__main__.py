@@ -21,7 +21,7 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import compare, findings, own, recipe, seeds
+from . import compare, findings, own, recipe, seeds, shipped
 from .build import build, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
@@ -96,7 +96,7 @@ def _for_making(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="VGG16's convolutions (safetensors, Caffe convention); or 'imagenet' for "
         "torchvision's or timm's download, 'imagenet:FILE' for their state dict at hand; or "
-        "'run:NAME', a finished run's",
+        "'run:NAME', a finished run's; or 'shipped:NAME', a shipped model's, with its network",
     )
     verb.add_argument(
         "--age-trunk",
@@ -243,6 +243,8 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
             wanted = replace(wanted, init="imagenet")
     elif kind == "run":
         wanted = replace(wanted, init=arguments.init)
+    elif kind == "shipped":
+        wanted = shipped.going_on(wanted, file)
     elif arguments.init:
         vgg16 = Path(arguments.init)
     places = Places(

@@ -24,8 +24,9 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     Raises:
         DataError: it is something else now, or not there when the run begins.
     """
-    _, _, start = recipe.init.partition(":")
-    others = [run.parent / name for name in (start, *recipe.teachers) if name]
+    kind, _, name = recipe.init.partition(":")
+    starts = (name,) if kind in ("run", "pruned") else ()
+    others = [run.parent / name for name in (*starts, *recipe.teachers)]
     found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}
     found.update({f"the pictures of {pack.folder.name}": pack.digest() for pack in packs})
     before = _noted(run)

@@ -10,8 +10,6 @@ is a chain of recipes.
 from __future__ import annotations
 
 import copy
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch_pruning
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,49 +29,23 @@ from .architectures import Network, build
 from .batches import batches, weights_of
 from .data import Pack
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, finished, save_weights
+from .runs import finished
 from .trunks import Trunks
 from .validate import by_network, validate
-
-logger = logging.getLogger(__name__)
 
 IMPORTANCES = ("taylor", "magnitude")
 LOOKS = 8  # estimates of importance on the way to the target, evenly spaced in log MACs
 PROBES = 512  # training crops behind each of them
-SHAPE = "shape"  # key in the header of those weights
 
 
-def settled(
-    recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks, workers: int = 1
-) -> Recipe:
-    """The recipe, its arguments being those of the pruned network where it starts from one.
-
-    That network is made once and kept as RUN/initial.safetensors: a training that goes on has the
-    widths that it was begun with.
+def cut(recipe: Recipe, packs: list[Pack], runs: Path, trunks: Trunks, workers: int = 1) -> Network:
+    """What pruning leaves of the network that a recipe starts from.
 
     Raises:
         DataError: the recipe asks for what cannot be.
     """
-    if not recipe.init.startswith("pruned:"):
-        if recipe.remove_macs:
-            raise DataError(f"remove_macs with init={recipe.init!r}: expected init='pruned:NAME'")
-        return recipe
-    start = run / INITIAL
-    if not (start.exists() and (run / CONFIG).exists()):
-        parent, macs = parent_of(recipe, run.parent)
-        network = pruned(
-            recipe, parent, macs, probes_of(recipe, packs, run.parent, trunks, workers)
-        )
-        shape = json.dumps(network.trunk.shape())
-        logger.info("%s: pruned to %s", recipe.name, shape)
-        run.mkdir(parents=True, exist_ok=True)
-        save_weights(network.state_dict(), start, **{SHAPE: shape})
-    with safe_open(start, "pt") as file:
-        return _shaped(recipe, json.loads(file.metadata()[SHAPE]))
-
-
-def _shaped(recipe: Recipe, shape: Mapping[str, Any]) -> Recipe:
-    return replace(recipe, arguments={**recipe.arguments, **shape})
+    parent, macs = parent_of(recipe, runs)
+    return pruned(recipe, parent, macs, probes_of(recipe, packs, runs, trunks, workers))
 
 
 def parent_of(recipe: Recipe, runs: Path) -> tuple[Network, float]:
@@ -138,7 +109,7 @@ def pruned(
     network = copy.deepcopy(parent).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _cut(network.to(device), recipe, macs, [(p.to(device), c.to(device)) for p, c in probes])
-    arguments = _shaped(recipe, network.trunk.shape()).arguments
+    arguments = {**recipe.arguments, **network.trunk.shape()}
     narrow = build(recipe.architecture, arguments, recipe.grayscale)
     narrow.load_state_dict(network.state_dict())
     return narrow.eval()

@@ -50,8 +50,9 @@ class Recipe:
         mixing: of the pictures of a batch with one another, "mixup" or "cutmix" (see
             `export.mixing`); empty for none.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
-            "run:NAME" for the final weights of another recipe's run, or "pruned:NAME" for what
-            pruning leaves of that run's network (see `export.prune`).
+            "run:NAME" for the final weights of another recipe's run, "pruned:NAME" for what
+            pruning leaves of that run's network (see `export.prune`), or "shipped:NAME" for those
+            of a shipped model (see `export.shipped`).
         remove_macs: share of the multiply-accumulates of the network that `arguments` describe,
             which shall be gone after pruning (however many of them the run NAME has left).
         importance: what channels are worth to pruning, "taylor" or "magnitude".

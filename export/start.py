@@ -37,14 +37,14 @@ def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
     elif recipe.init.startswith("run:"):
         state = finished(run.parent / recipe.init.removeprefix("run:")).state_dict()
         network.load_state_dict(as_gray(state) if recipe.grayscale else state)
-    elif recipe.init.startswith("pruned:"):
+    elif recipe.init.startswith(("pruned:", "shipped:")):  # see `export.initial`
         network.load_state_dict(load_file(run / INITIAL))
     elif recipe.init == "random":
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     else:
-        known = "random, trunk, imagenet, run:NAME or pruned:NAME"
+        known = "random, trunk, imagenet, run:NAME, pruned:NAME or shipped:NAME"
         raise DataError(f"init={recipe.init!r}: expected {known}")
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     for convolution in convolutions[: recipe.frozen]:

@@ -21,10 +21,10 @@ from . import checkpoint, rounding
 from .architectures import Network
 from .batches import batches, steps_of, weights_of
 from .data import Pack
+from .initial import settled
 from .lessons import Lessons
 from .mixing import mixing_of
 from .provenance import hold
-from .prune import settled
 from .recipe import Recipe
 from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
 from .start import network_of, optimizer_of

@@ -7,7 +7,7 @@ import pytest
 
 from export import own
 from export.__main__ import main
-from gender_edge import Classifier
+from gender_edge import Classifier, zoo
 from gender_edge.labelled import read_labelled
 from tests.conftest import ROOT
 
@@ -36,6 +36,25 @@ def test_one_command(
     assert json.loads((tmp_path / "own_models" / "registry.json").read_text())["default"]
     assert json.loads((tmp_path / "runs/mine/config.json").read_text())["batch_size"] < 10
     assert (ROOT / "models" / "registry.json").read_text() == registry
+
+
+def test_from_a_shipped_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its network, taught on with somebody's pictures; its terms stay."""
+    lines = [f"{s.path},{s.label},1 5 50 50" for s in read_labelled(data / "faces")[::3]]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,box", *lines]))
+    monkeypatch.chdir(tmp_path)
+    argv = ["build", "--data", "mine.csv", "--runs", "runs", "--epochs", "1", "--workers", "0"]
+    assert main([*argv, "--init", "shipped:slim_gray_p86_int8"]) == 0
+    before = zoo.entry("slim_gray_p86_int8")
+    with Classifier("own_models/own_int8/model.onnx") as classifier:
+        spec = classifier.spec
+    assert spec.macs == before.evaluation["spec"]["macs"] and spec.grayscale
+    assert "of the labelled pictures; those of slim_gray_p86_int8: non-commercial" in spec.license
+    assert "trained on celeba_trainval:train" in spec.origin and "HSE-FaceRes" in spec.origin
+    assert main([*argv, "--init", "shipped:slim_p75"]) == 2
+    assert "no shipped model 'slim_p75'" in capsys.readouterr().err
 
 
 def test_the_summary_says_the_worst_group() -> None:

@@ -15,8 +15,9 @@ from export.prepare import Places, learned_from
 from export.provenance import began_with
 from export.quantize import calibration_crops
 from export.recipe import Recipe
-from export.restore import PROBES, network_in, restore
+from export.restore import restore
 from export.runs import WEIGHTS, config, finished
+from export.shipped import PROBES, network_in
 from export.train import train
 from gender_edge import DataError
 
@@ -68,7 +69,7 @@ def test_training_goes_on_from_it_as_from_the_one_that_was_lost(
     found.trunk.dropout.p = 0.0
     pixels = crops_of(wanted, elsewhere)
     assert apart(found.eval(), deepcopy(found).train(), pixels) < 0.05
-    bare = network_in(wanted, elsewhere.models / "tiny_fp32" / "model.onnx")[1]
+    bare = network_in(wanted, elsewhere.models / "tiny_fp32" / "model.onnx")
     bare.trunk.dropout.p = 0.0
     assert apart(bare.eval(), deepcopy(bare).train(), pixels) > 0.2
     packs, validation = learned_from(wanted, elsewhere)

@@ -1,0 +1,52 @@
+"""The network that a training begins with, where it is made of another one: made once and kept as
+RUN/initial.safetensors, so that a training that goes on has the widths that it was begun with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import safe_open
+
+from gender_edge.errors import DataError
+
+from . import prune, shipped
+from .data import Pack
+from .recipe import Recipe
+from .runs import CONFIG, INITIAL, save_weights
+from .trunks import Trunks
+
+logger = logging.getLogger(__name__)
+
+PRUNED = "pruned:"
+SHAPE = "shape"  # key in the header of those weights
+
+
+def settled(
+    recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks, workers: int = 1
+) -> Recipe:
+    """The recipe, with the widths of the network that it starts from where that is pruned or
+    shipped.
+
+    Raises:
+        DataError: the recipe asks for what cannot be.
+    """
+    if recipe.remove_macs and not recipe.init.startswith(PRUNED):
+        raise DataError(f"remove_macs with init={recipe.init!r}: expected init='{PRUNED}NAME'")
+    if not recipe.init.startswith((PRUNED, shipped.KIND)):
+        return recipe
+    start = run / INITIAL
+    if not (start.exists() and (run / CONFIG).exists()):
+        if recipe.init.startswith(PRUNED):
+            network = prune.cut(recipe, packs, run.parent, trunks, workers)
+        else:
+            network = shipped.taken(recipe, packs)
+        shape = json.dumps(network.trunk.shape())
+        logger.info("%s: begins with %s", recipe.name, shape)
+        run.mkdir(parents=True, exist_ok=True)
+        save_weights(network.state_dict(), start, **{SHAPE: shape})
+    with safe_open(start, "pt") as file:
+        return replace(recipe, arguments={**recipe.arguments, **json.loads(file.metadata()[SHAPE])})

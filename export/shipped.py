@@ -1,0 +1,204 @@
+"""The network inside a shipped file, so that training can go on from it.
+
+Files have BatchNorm folded into convolutions, and INT8 ones have rounded weights. What is read
+answers as the file does, and its normalisation layers know what is usual, as training needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, numpy_helper
+from torch import Tensor, nn
+
+from gender_edge import zoo
+from gender_edge.errors import DataError
+from gender_edge.spec import ModelSpec
+
+from . import recipe as recipes
+from .architectures import Network, build
+from .data import Pack
+from .quantize import calibration_crops
+from .recipe import Recipe
+from .validate import by_file
+
+logger = logging.getLogger(__name__)
+
+KIND = "shipped:"  # of a recipe's init
+PROBES = 512  # training crops
+TOLERANCE = 0.02  # of a probability, on average: what rounding to INT8 may have done to it
+GENTLY = 0.25  # of the learning rate of a training from nothing
+Layer = tuple[Tensor, Tensor]  # weights, bias
+
+
+def going_on(recipe: Recipe, name: str) -> Recipe:
+    """A recipe for other pictures, to start from a shipped model: its network, and its terms too.
+
+    Raises:
+        ModelError: no such model is shipped.
+        DataError: no recipe here made it.
+    """
+    entry = zoo.entry(name)
+    before = ModelSpec(**entry.evaluation["spec"])
+    base = recipes.load(name.rpartition("_")[0])
+    return replace(
+        recipe,
+        init=f"{KIND}{name}",
+        architecture=base.architecture,
+        arguments=base.arguments,
+        grayscale=base.grayscale,
+        input_size=before.input_size,
+        sizes=(before.input_size,) * recipe.epochs,
+        learning_rate=GENTLY * recipe.learning_rate,
+        license=f"{recipe.license}; those of {name}: {before.license}",
+        origin="; ".join(
+            [f"{name} of gender_edge, trained on {', '.join(before.trained_on)}", before.origin]
+        ).removesuffix("; "),
+    )
+
+
+def taken(recipe: Recipe, packs: Sequence[Pack]) -> Network:
+    """The network of the model that a recipe starts from, ready to be trained on its pictures.
+
+    Raises:
+        ModelError: no such model is shipped.
+        DataError: it is not of the recipe's architecture.
+    """
+    file = zoo.entry(recipe.init.removeprefix(KIND)).path
+    return ready(network_in(recipe, file), file, recipe, packs)
+
+
+def ready(network: Network, file: Path, recipe: Recipe, packs: Sequence[Pack]) -> Network:
+    """A network that was read from a file, ready to be trained; changed in place.
+
+    Args:
+        packs: the training pictures.
+
+    Raises:
+        DataError: it does not answer as the file does.
+    """
+    crops = calibration_crops(list(packs), PROBES, recipe.input_size, recipe.seed)
+    pixels = torch.from_numpy(crops)
+    expect(network, pixels)
+    _compare(network, file, pixels)
+    return network
+
+
+def network_in(recipe: Recipe, file: Path) -> Network:
+    """The network of a model file, in evaluation mode: the recipe's, with the file's widths.
+
+    Raises:
+        DataError: the recipe's architecture has other layers.
+    """
+    *convolutions, head = layers_of(file)
+    try:
+        shape = _shape(recipe, [len(bias) for _, bias in convolutions])
+        network = build(recipe.architecture, {**recipe.arguments, **shape}, recipe.grayscale).eval()
+        _fill(network, convolutions, head)
+    except (RuntimeError, StopIteration, ValueError) as error:
+        raise DataError(
+            f"{file}: has other layers than {recipe.architecture}, which {recipe.name} is made of"
+        ) from error
+    return network
+
+
+def _shape(recipe: Recipe, widths: Sequence[int]) -> dict[str, Any]:
+    """What of the recipe's arguments says widths, with those found."""
+    shape = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk.shape()
+    found = iter(widths)
+
+    def renumbered(value: Any) -> Any:
+        return [renumbered(v) for v in value] if isinstance(value, list) else next(found)
+
+    return {key: renumbered(value) for key, value in shape.items()}
+
+
+def _fill(network: Network, convolutions: Sequence[Layer], head: Layer) -> None:
+    """Set weights and biases; files have BatchNorm folded into both, so that it adds the bias and
+    does nothing else.
+    """
+    trunk = network.trunk
+    own: list[nn.Module] = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
+    (kernels, first), *others = convolutions
+    if network.normalise.grayscale:  # in files luminance is a factor of the first kernels
+        kernels = kernels.sum(1, keepdim=True)
+    read = [(kernels, first), *others, head]
+    for layer, (weight, _) in zip([*own, trunk.head], read, strict=True):
+        layer.get_parameter("weight").data.copy_(weight)
+    for layer, (_, bias) in zip([*(norms or own), trunk.head], read, strict=True):
+        layer.get_parameter("bias").data.copy_(bias)
+    for norm in norms:
+        norm.get_buffer("running_var").fill_(1 - norm.eps)
+
+
+def layers_of(file: Path) -> list[Layer]:
+    """Weights and bias of each convolution of a model file, then of its dense layer; of INT8 what
+    its integers stand for.
+    """
+    graph = onnx.load(file).graph
+    known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in known:
+            known[node.output[0]] = _dequantized(node, known)
+    return [
+        (torch.tensor(known[node.input[1]]), torch.tensor(known[node.input[2]]))
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm")
+    ]
+
+
+def _dequantized(node: NodeProto, known: Mapping[str, np.ndarray]) -> np.ndarray:
+    """By output channel, or by one scale for all."""
+    integers, scale, zero = (known[name].astype(np.float32) for name in node.input)
+    ends = (1,) * (integers.ndim - 1)
+    return (integers - zero.reshape(-1, *ends)) * scale.reshape(-1, *ends)
+
+
+@torch.inference_mode()
+def expect(network: Network, pixels: Tensor) -> None:
+    """Let BatchNorm expect what pictures give, without changing an answer: training normalises by
+    what a batch gives, and would begin with another network.
+
+    Args:
+        pixels: uint8 (N, S, S, 3).
+    """
+
+    def note(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        usual, spread = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3))
+        norm.bias.add_(norm.weight * (mean - usual) / (spread + norm.eps).sqrt())
+        norm.weight.mul_(((variance + norm.eps) / (spread + norm.eps)).sqrt())
+        usual.copy_(mean)
+        spread.copy_(variance)
+
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    network(pixels)  # in the order of layers: each sees what those before it give
+    for hook in hooks:
+        hook.remove()
+
+
+def _compare(network: Network, file: Path, pixels: Tensor) -> None:
+    """See that what was read answers as the file does.
+
+    Raises:
+        DataError: it does not.
+    """
+    with torch.inference_mode():
+        own = torch.softmax(network(pixels), 1)
+    there = torch.softmax(torch.from_numpy(by_file(file)(pixels.numpy())), 1)
+    apart = (own - there).abs().mean().item()
+    if apart > TOLERANCE:
+        raise DataError(
+            f"{file}: what was read from it answers otherwise, by {apart:.3f} on average; is it of "
+            "the recipe's architecture?"
+        )
+    logger.info("%s: probabilities are %.4f apart on average", file, apart)
