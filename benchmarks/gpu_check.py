@@ -4,7 +4,7 @@
 
 Each step has a process of its own, so that one that crashes, or loses the GPU's context, costs the
 others nothing. What is found goes to FOLDER/gpu-check.json row by row; --resume leaves out what
-stands there without an error. The benchmark goes to FOLDER/GPU-tensorrtVERSION.json, the CPU's
+stands there without an error. The benchmark goes to FOLDER/GPU-trtVERSION.json, the CPU's
 beside it.
 """
 
@@ -233,7 +233,7 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
     own = [name for name, row in engines.items() if name == row["model"]]
     other = [row["path"] for name, row in engines.items() if name != row["model"]]
     plans = {
-        machine.slug_of(f"{where['gpu']}-trt{where['tensorrt'][1]}"): ("tensorrt", own + other),
+        machine.gpu_slug(where["gpu"], " ".join(where["tensorrt"])): ("tensorrt", own + other),
         machine.slug(where): ("onnxruntime", own),
     }
 

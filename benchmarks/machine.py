@@ -22,13 +22,13 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-TENSORRT = ("tensorrt", "tensorrt-rtx-cu13")
+GPU_PACKAGES = ("tensorrt", "tensorrt-rtx-cu13", "pycuda")
 
 
 def describe() -> dict[str, Any]:
     """Processor, cores, GPUs, system, package versions and present load."""
     gpus = _gpus()
-    packages = (*PACKAGES, *TENSORRT, "pycuda") if gpus else PACKAGES
+    packages = (*PACKAGES, *GPU_PACKAGES) if gpus else PACKAGES
     return {
         "cpu": host.processor() or platform.processor() or platform.machine(),
         "cores": host.cores(),
@@ -69,11 +69,11 @@ def slug(machine: dict[str, Any]) -> str:
     return slug_of(f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}")
 
 
-def gpu_slug(machine: dict[str, Any]) -> str:
-    """A file name for results of this GPU: gpu-trt-version."""
-    packages = machine["packages"]
-    version = next((f"-trt{packages[name]}" for name in TENSORRT if name in packages), "")
-    return slug_of(f"{machine['gpus'][0]['name']}{version}")
+def gpu_slug(gpu: str, backend: str) -> str:
+    """A file name for results of a GPU, by its name and what ran there: gpu-trt-version for
+    "tensorrt VERSION".
+    """
+    return slug_of(f"{gpu}-{backend.replace('tensorrt ', 'trt')}")
 
 
 def slug_of(text: str) -> str:

@@ -93,7 +93,8 @@ def _begin(
         result = _read(arguments.json)
         other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
         here = machine.describe()
-        other += [k for k in ("cpu", "cores", "packages") if result["machine"].get(k) != here[k]]
+        same = ("cpu", "cores", "gpus", "packages")
+        other += [k for k in same if result["machine"].get(k, []) != here[k]]
         if other:
             raise GenderEdgeError(
                 f"{arguments.json} was made with other {', '.join(other)}; repeat that command, or "
@@ -272,8 +273,10 @@ def _keep(target: Path, result: dict[str, Any]) -> None:
 
 def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.save:
-        on_gpu = any(row.get("gpu") for row in result["variants"])
-        name = (machine.gpu_slug if on_gpu else machine.slug)(result["machine"])
+        on_gpu = [row for row in result["variants"] if row.get("gpu")]
+        name = machine.slug(result["machine"])
+        if on_gpu:
+            name = machine.gpu_slug(on_gpu[0]["gpu"]["name"], on_gpu[0]["backend"])
         _keep(ROOT / "benchmarks" / "results" / f"{name}.json", result)
     for target, made in (
         (arguments.markdown, report.markdown),

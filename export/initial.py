@@ -33,6 +33,7 @@ def settled(
 
     Raises:
         DataError: the recipe asks for what cannot be.
+        ModelError: the shipped model is not there.
     """
     if recipe.remove_macs and not recipe.init.startswith(PRUNED):
         raise DataError(f"remove_macs with init={recipe.init!r}: expected init='{PRUNED}NAME'")

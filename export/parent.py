@@ -124,7 +124,7 @@ def _ancestors(recipe: Recipe, runs: Path) -> list[str]:
     while init.startswith(_PRUNED):
         name = init.removeprefix(_PRUNED)
         if not (runs / name / CONFIG).exists():
-            raise DataError(f"{runs / name}: no such run; build that recipe first")
+            raise DataError(f"{runs / name}: no such run; build or restore that recipe first")
         found.append(name)
         init = str(config(runs / name)["init"])
     return found

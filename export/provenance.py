@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from gender_edge import zoo
 from gender_edge.errors import DataError
 
 from .data import Pack
 from .files import digest, fresh, write
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, WEIGHTS
+from .runs import CONFIG, INITIAL, WEIGHTS, restored
 
 NOTE = "learned_from.json"
 
@@ -28,6 +29,8 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     starts = (name,) if kind in ("run", "pruned") else ()
     others = [run.parent / name for name in (*starts, *recipe.teachers)]
     found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}
+    if kind == "shipped":
+        found[f"the weights of {name}"] = zoo.entry(name).sha256
     found.update({f"the pictures of {pack.folder.name}": pack.digest() for pack in packs})
     before = _noted(run)
     changed = sorted(key for key in found.keys() & before.keys() if found[key] != before[key])
@@ -38,7 +41,10 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
         )
     if not (run / CONFIG).exists():
         if missing := [other for other in others if not _finished(other)]:
-            raise DataError(f"{missing[0]}: no finished run; build that recipe first")
+            raise DataError(
+                f"{missing[0]}: no finished run; build that recipe first, or restore it from what "
+                "is shipped"
+            )
         run.mkdir(parents=True, exist_ok=True)
         write(run / NOTE, json.dumps(found, indent=1))
 
@@ -46,13 +52,13 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
 def began_with(run: Path, other: Path) -> bool:
     """Whether a run learned from the weights that another one has now.
 
-    Where it was not noted, by when they were written.
+    Where it was not noted, by when they were written; of what was restored nobody can tell.
     """
     if not _finished(other):
         return True  # nobody can tell
     before = _noted(run).get(_weights(other))
-    if before is None:  # nor does anybody know of what was restored
-        return not (run / INITIAL).exists() or fresh(run / INITIAL, other / WEIGHTS)
+    if before is None:
+        return restored(run) or fresh(run / INITIAL, other / WEIGHTS)
     return before == digest(other / WEIGHTS)
 
 

@@ -52,7 +52,8 @@ class Recipe:
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
             "run:NAME" for the final weights of another recipe's run, "pruned:NAME" for what
             pruning leaves of that run's network (see `export.prune`), or "shipped:NAME" for those
-            of a shipped model (see `export.shipped`).
+            of a shipped model (see `export.shipped`), whose terms `license` and `origin` then tell
+            too.
         remove_macs: share of the multiply-accumulates of the network that `arguments` describe,
             which shall be gone after pruning (however many of them the run NAME has left).
         importance: what channels are worth to pruning, "taylor" or "magnitude".

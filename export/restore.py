@@ -4,22 +4,22 @@ be cut from it, be taught by it and be compared with it.
 
 from __future__ import annotations
 
-import logging
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
 from gender_edge.errors import DataError
 
 from .architectures import build
-from .files import digest
-from .parent import MODEL
+from .files import digest, replacing
+from .parent import MODEL, evaluation_of
 from .prepare import Places, learned_from
 from .recipe import Recipe
-from .runs import CONFIG, WEIGHTS, remember, save_weights
-from .shipped import network_in, ready
-
-logger = logging.getLogger(__name__)
+from .runs import RESTORED, WEIGHTS, remember, save_weights
+from .shipped import network_in
 
 
 def restore(recipe: Recipe, places: Places, workers: int = 1) -> Path:
@@ -31,21 +31,24 @@ def restore(recipe: Recipe, places: Places, workers: int = 1) -> Path:
         DataError: nothing of it is shipped, it is of other layers, or the run is there already.
     """
     run, models = places.runs / recipe.name, places.models
-    if (run / CONFIG).exists():
+    if run.exists():
         raise DataError(f"{run}: is there already; remove that folder to restore it")
     shipped = [p for p in ("fp32", "int8") if (models / f"{recipe.name}_{p}" / MODEL).is_file()]
     if not shipped:
         raise DataError(f"{models}: no model {recipe.name}_fp32 or {recipe.name}_int8 to restore")
-    file = models / f"{recipe.name}_{shipped[0]}" / MODEL
-    network = network_in(recipe, file)
+    name = f"{recipe.name}_{shipped[0]}"
+    file = models / name / MODEL
     packs, _ = learned_from(recipe, places, workers)
-    ready(network, file, recipe, packs)
+    network = network_in(recipe, onnx.load(file), name, packs)
     shape = network.trunk.shape()
     if build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk.shape() != shape:
         recipe = replace(recipe, arguments={**recipe.arguments, **shape})
-    remember(recipe, run)
-    for precision in shipped:
-        shutil.copytree(models / f"{recipe.name}_{precision}", run / precision)
-    save_weights(network.state_dict(), run / WEIGHTS, restored=digest(file))
-    logger.info("%s: the weights of %s", run, file)
+    size = json.loads(evaluation_of(file).read_text())["spec"]["input_size"]
+    with replacing(run) as partial:  # whole or not there
+        if partial.exists():
+            shutil.rmtree(partial)
+        remember(replace(recipe, input_size=size), partial)
+        for precision in shipped:
+            shutil.copytree(models / f"{recipe.name}_{precision}", partial / precision)
+        save_weights(network.state_dict(), partial / WEIGHTS, **{RESTORED: digest(file)})
     return run

@@ -25,6 +25,7 @@ from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
 INITIAL = "initial.safetensors"
+RESTORED = "restored"  # in the header of weights: SHA-256 of the shipped file they were read from
 FINDINGS = "findings"  # in config.json: SHA-256 of the list that the recipe's `clean` names
 # What of a recipe may change without a new training.
 AFTER_TRAINING = {
@@ -100,7 +101,9 @@ def finished(run: Path) -> Network:
         DataError: the run is not there or not finished.
     """
     if not (run / WEIGHTS).exists():
-        raise DataError(f"{run}: no finished run; build that recipe first")
+        raise DataError(
+            f"{run}: no finished run; build that recipe first, or restore it from what is shipped"
+        )
     own = config(run)
     network = build(own["architecture"], own["arguments"], own["grayscale"])
     network.load_state_dict(load_file(run / WEIGHTS))
@@ -121,8 +124,18 @@ def save_weights(state: Mapping[str, Tensor], path: Path, **notes: str) -> None:
 
 def trained_by(run: Path) -> str:
     """The processor that finished a run; "" where that was not noted yet."""
+    return _noted(run, "device")
+
+
+def restored(run: Path) -> bool:
+    """Whether a run was made of shipped files, by `export.restore`, and not trained."""
+    return (run / WEIGHTS).exists() and bool(_noted(run, RESTORED))
+
+
+def _noted(run: Path, key: str) -> str:
+    """What the header of a run's weights says; "" for nothing."""
     with safe_open(run / WEIGHTS, "pt") as file:
-        return str((file.metadata() or {}).get("device", ""))
+        return str((file.metadata() or {}).get(key, ""))
 
 
 def keep_split(samples: Iterable[Sample], run: Path, name: str) -> None:

@@ -46,7 +46,8 @@ def table(names: Sequence[str], runs: Path) -> str:
 def _alike(name: str, runs: Path) -> list[Path]:
     """The finished runs of a recipe."""
     own = re.compile(re.escape(name) + r"(_s\d+)?")
-    found = sorted(p.parent for p in runs.glob(f"*/{WEIGHTS}") if own.fullmatch(p.parent.name))
+    trained = (p.parent for p in runs.glob(f"*/{WEIGHTS}") if p.with_name(METRICS).exists())
+    found = sorted(run for run in trained if own.fullmatch(run.name))  # what is restored has none
     if len(found) < 2:
         raise DataError(f"{runs}: not yet two finished runs of {name}; train more with --seed N")
     first, *others = (config(run) for run in found)

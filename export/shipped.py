@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 from torch import Tensor, nn
 
 from gender_edge import zoo
 from gender_edge.errors import DataError
-from gender_edge.spec import ModelSpec
 
 from . import recipe as recipes
 from .architectures import Network, build
@@ -45,22 +44,24 @@ def going_on(recipe: Recipe, name: str) -> Recipe:
         ModelError: no such model is shipped.
         DataError: no recipe here made it.
     """
-    entry = zoo.entry(name)
-    before = ModelSpec(**entry.evaluation["spec"])
+    before = zoo.entry(name).evaluation["spec"]
     base = recipes.load(name.rpartition("_")[0])
+    origins = [
+        recipe.origin,
+        f"{name} of gender_edge, trained on {', '.join(before['trained_on'])}",
+    ]
     return replace(
         recipe,
         init=f"{KIND}{name}",
         architecture=base.architecture,
         arguments=base.arguments,
         grayscale=base.grayscale,
-        input_size=before.input_size,
-        sizes=(before.input_size,) * recipe.epochs,
-        learning_rate=GENTLY * recipe.learning_rate,
-        license=f"{recipe.license}; those of {name}: {before.license}",
-        origin="; ".join(
-            [f"{name} of gender_edge, trained on {', '.join(before.trained_on)}", before.origin]
-        ).removesuffix("; "),
+        input_size=before["input_size"],
+        sizes=(before["input_size"],) * recipe.epochs,
+        learning_rate=GENTLY * min(recipe.learning_rate, base.learning_rate),
+        weight_decay=base.weight_decay,
+        license=f"{recipe.license}; those of {name}: {before['license']}",
+        origin="; ".join(text for text in (*origins, before["origin"]) if text),
     )
 
 
@@ -68,43 +69,45 @@ def taken(recipe: Recipe, packs: Sequence[Pack]) -> Network:
     """The network of the model that a recipe starts from, ready to be trained on its pictures.
 
     Raises:
-        ModelError: no such model is shipped.
+        ModelError: no such model is shipped, or its file is damaged.
         DataError: it is not of the recipe's architecture.
     """
-    file = zoo.entry(recipe.init.removeprefix(KIND)).path
-    return ready(network_in(recipe, file), file, recipe, packs)
+    name = recipe.init.removeprefix(KIND)
+    return network_in(recipe, onnx.load_from_string(zoo.read(name)), name, packs)
 
 
-def ready(network: Network, file: Path, recipe: Recipe, packs: Sequence[Pack]) -> Network:
-    """A network that was read from a file, ready to be trained; changed in place.
+def network_in(recipe: Recipe, model: ModelProto, name: str, packs: Sequence[Pack]) -> Network:
+    """The network of a model, ready to be trained: the recipe's, with the model's widths.
 
     Args:
+        name: of the model, for errors.
         packs: the training pictures.
 
     Raises:
-        DataError: it does not answer as the file does.
+        DataError: the recipe's architecture has other layers, or answers otherwise than the model.
     """
-    crops = calibration_crops(list(packs), PROBES, recipe.input_size, recipe.seed)
-    pixels = torch.from_numpy(crops)
-    expect(network, pixels)
-    _compare(network, file, pixels)
+    network = read(recipe, model, name)
+    side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    for size, look in ((recipe.input_size, expect), (side, partial(_compare, model, name))):
+        crops = calibration_crops(list(packs), PROBES, size, recipe.seed)
+        look(network, torch.from_numpy(crops))
     return network
 
 
-def network_in(recipe: Recipe, file: Path) -> Network:
-    """The network of a model file, in evaluation mode: the recipe's, with the file's widths.
+def read(recipe: Recipe, model: ModelProto, name: str) -> Network:
+    """The same with nothing known of what is usual: answers are right, training would not be.
 
     Raises:
         DataError: the recipe's architecture has other layers.
     """
-    *convolutions, head = layers_of(file)
+    *convolutions, head = layers_of(model)
     try:
         shape = _shape(recipe, [len(bias) for _, bias in convolutions])
         network = build(recipe.architecture, {**recipe.arguments, **shape}, recipe.grayscale).eval()
         _fill(network, convolutions, head)
     except (RuntimeError, StopIteration, ValueError) as error:
         raise DataError(
-            f"{file}: has other layers than {recipe.architecture}, which {recipe.name} is made of"
+            f"{name}: has other layers than {recipe.architecture}, which {recipe.name} is made of"
         ) from error
     return network
 
@@ -139,11 +142,11 @@ def _fill(network: Network, convolutions: Sequence[Layer], head: Layer) -> None:
         norm.get_buffer("running_var").fill_(1 - norm.eps)
 
 
-def layers_of(file: Path) -> list[Layer]:
-    """Weights and bias of each convolution of a model file, then of its dense layer; of INT8 what
-    its integers stand for.
+def layers_of(model: ModelProto) -> list[Layer]:
+    """Weights and bias of each convolution of a model, then of its dense layer; of INT8 what its
+    integers stand for.
     """
-    graph = onnx.load(file).graph
+    graph = model.graph
     known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in known:
@@ -186,19 +189,19 @@ def expect(network: Network, pixels: Tensor) -> None:
         hook.remove()
 
 
-def _compare(network: Network, file: Path, pixels: Tensor) -> None:
-    """See that what was read answers as the file does.
+def _compare(model: ModelProto, name: str, network: Network, pixels: Tensor) -> None:
+    """See that what was read answers as the model does.
 
     Raises:
         DataError: it does not.
     """
     with torch.inference_mode():
         own = torch.softmax(network(pixels), 1)
-    there = torch.softmax(torch.from_numpy(by_file(file)(pixels.numpy())), 1)
-    apart = (own - there).abs().mean().item()
+    answers = by_file(model.SerializeToString())(pixels.numpy())
+    apart = (own - torch.softmax(torch.from_numpy(answers), 1)).abs().mean().item()
     if apart > TOLERANCE:
         raise DataError(
-            f"{file}: what was read from it answers otherwise, by {apart:.3f} on average; is it of "
+            f"{name}: what was read from it answers otherwise, by {apart:.3f} on average; is it of "
             "the recipe's architecture?"
         )
-    logger.info("%s: probabilities are %.4f apart on average", file, apart)
+    logger.info("%s: probabilities are %.4f apart on average", name, apart)

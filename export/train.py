@@ -26,7 +26,17 @@ from .lessons import Lessons
 from .mixing import mixing_of
 from .provenance import hold
 from .recipe import Recipe
-from .runs import CHECKPOINT, INITIAL, WEIGHTS, finished, keep_split, record, remember, save_weights
+from .runs import (
+    CHECKPOINT,
+    INITIAL,
+    WEIGHTS,
+    finished,
+    keep_split,
+    record,
+    remember,
+    restored,
+    save_weights,
+)
 from .start import network_of, optimizer_of
 from .trunks import Trunks
 from .validate import by_network, validate
@@ -57,7 +67,10 @@ def train(
 
     Raises:
         DataError: the recipe cannot be trained, or the run was begun with another one.
+        ModelError: the shipped model that it starts from is not there.
     """
+    if restored(run):
+        raise DataError(f"{run}: was restored from shipped files; remove that folder to train anew")
     recipe = settled(recipe, packs, run, trunks, workers)
     if (run / WEIGHTS).exists():
         hold(recipe, packs, run)

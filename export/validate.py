@@ -38,9 +38,9 @@ def by_network(network: nn.Module) -> Answer:
     return answer
 
 
-def by_file(path: Path) -> Answer:
-    """Ask an ONNX file, on ONNX Runtime's CPU provider."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def by_file(model: Path | bytes) -> Answer:
+    """Ask an ONNX file, or what is in one, on ONNX Runtime's CPU provider."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})[0]
 

@@ -396,5 +396,5 @@ def test_memory_is_the_process_own() -> None:
 def test_slug_is_a_file_name() -> None:
     name = machine.slug(machine.describe())
     assert name == Path(name).name and " " not in name and "onnxruntime" in name
-    gpu = {"gpus": [{"name": "NVIDIA H100 80GB HBM3"}], "packages": {"tensorrt": "8.6.1"}}
-    assert machine.gpu_slug(gpu) == "nvidia-h100-80gb-hbm3-trt8.6.1"
+    named = machine.gpu_slug("NVIDIA H100 80GB HBM3", "tensorrt 8.6.1")
+    assert named == "nvidia-h100-80gb-hbm3-trt8.6.1"

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -16,8 +17,8 @@ from export.provenance import began_with
 from export.quantize import calibration_crops
 from export.recipe import Recipe
 from export.restore import restore
-from export.runs import WEIGHTS, config, finished
-from export.shipped import PROBES, network_in
+from export.runs import WEIGHTS, config, finished, trained_size
+from export.shipped import PROBES, read
 from export.train import train
 from gender_edge import DataError
 
@@ -69,7 +70,7 @@ def test_training_goes_on_from_it_as_from_the_one_that_was_lost(
     found.trunk.dropout.p = 0.0
     pixels = crops_of(wanted, elsewhere)
     assert apart(found.eval(), deepcopy(found).train(), pixels) < 0.05
-    bare = network_in(wanted, elsewhere.models / "tiny_fp32" / "model.onnx")
+    bare = read(wanted, onnx.load(elsewhere.models / "tiny_fp32" / "model.onnx"), "tiny_fp32")
     bare.trunk.dropout.p = 0.0
     assert apart(bare.eval(), deepcopy(bare).train(), pixels) > 0.2
     packs, validation = learned_from(wanted, elsewhere)
@@ -86,6 +87,23 @@ def test_other_widths_than_the_recipe_s_come_from_the_file(
     wanted = replace(recipe.load(str(recipe_file)), arguments=other)
     run = restore(wanted, elsewhere)
     assert config(run)["arguments"] == {"stem": 8, "widths": [[8], [16]]}
+
+
+def test_its_pictures_have_the_size_of_the_file(recipe_file: Path, elsewhere: Places) -> None:
+    """Which may be of an earlier form of the recipe."""
+    wanted = replace(recipe.load(str(recipe_file)), input_size=24)
+    assert trained_size(restore(wanted, elsewhere)) == 32
+
+
+def test_it_is_not_taken_for_what_the_recipe_trains(
+    recipe_file: Path, elsewhere: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = restore(recipe.load(str(recipe_file)), elsewhere)
+    places = ["--data", str(elsewhere.data), "--runs", str(elsewhere.runs)]
+    assert main(["build", str(recipe_file), *places, "--models", str(run)]) == 2
+    assert "was restored from shipped files; remove that folder to train anew" in (
+        capsys.readouterr().err
+    )
 
 
 def test_what_cannot_be_restored(recipe_file: Path, places: Places, elsewhere: Places) -> None:

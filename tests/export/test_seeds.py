@@ -26,6 +26,8 @@ def test_mean_and_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         finish(tmp_path / (f"slim_s{seed}" if seed else "slim"), mean, seed=seed, gate=seed)
     finish(tmp_path / "slim_gray", 10.0)  # another recipe
     (tmp_path / "slim_s3").mkdir()  # not finished
+    (tmp_path / "slim_s4").mkdir()
+    (tmp_path / "slim_s4" / WEIGHTS).touch()  # restored from what is shipped
     finish(tmp_path / "other", 80.0)
     finish(tmp_path / "other_s7", 81.0, seed=7, warmup=0.03)  # said by default at first
     assert main(["seeds", "slim", "other", f"--runs={tmp_path}"]) == 0
