@@ -112,7 +112,7 @@ def test_clear_faces_of_a_package_are_right(shipped: str, engine: str) -> None:
     with Classifier(shipped, device=engine) as classifier:
         female = np.array([p.female for p in classifier(faces[..., None])]) >= 0.5
     wrong = np.flatnonzero(female != np.isin(np.arange(100), WOMEN))
-    assert len(set(wrong) - set(UNCLEAR)) <= 2  # of 87
+    assert len(set(wrong) - set(UNCLEAR)) <= 4  # of 87, most of 25 pixels; nano_gray errs on 2 or 3
 
 
 def test_metadata_says_where_it_comes_from(spec: ModelSpec, shipped: str) -> None:
