@@ -66,7 +66,8 @@ class Classifier:
                 and "onnxruntime" (the last two on the CPU) take that or raise. `backend` and
                 `provider` say what was taken.
             threads: for the CPU; None for all cores.
-            batch_size: most faces that are run at once; longer inputs are split.
+            batch_size: most faces that are run at once; longer inputs are split. OpenVINO compiles
+                smaller networks for full batches on their own when the first one comes.
             build: build the TensorRT engine first if none that fits is in the cache (minutes).
 
         Raises:
@@ -78,7 +79,7 @@ class Classifier:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1")
         self.name = default_for(device) if model is None else os.fspath(model)
         self.batch_size = batch_size
-        self._backend = open_backend(self.name, device, threads, build)
+        self._backend = open_backend(self.name, device, threads, build, batch_size)
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])

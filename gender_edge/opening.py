@@ -16,7 +16,9 @@ DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
 ENGINE_SUFFIXES = (".engine", ".plan")
 
 
-def open_backend(source: str, device: str, threads: Optional[int], build: bool) -> Backend:
+def open_backend(
+    source: str, device: str, threads: Optional[int], build: bool, batch_size: int
+) -> Backend:
     """What runs a model on a device; the arguments are those of `Classifier`.
 
     Raises:
@@ -46,7 +48,7 @@ def open_backend(source: str, device: str, threads: Optional[int], build: bool) 
     if chosen == "openvino":
         from .backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(zoo.read(source), source, threads)
+        return OpenVINOBackend(zoo.read(source), source, threads, often=(1, batch_size))
     from .backends.onnx import OnnxBackend
 
     return OnnxBackend(zoo.read(source), source, chosen, threads)

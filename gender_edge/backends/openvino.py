@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+from collections.abc import Collection
 from typing import Any, Optional
 
 import numpy as np
@@ -10,17 +12,31 @@ import numpy as np
 from ..errors import BackendError, ModelError
 from ..spec import METADATA_KEY, ModelSpec
 
+SMALL = 4 << 20  # bytes of a file
+
 
 class OpenVINOBackend:
-    """One compiled model and a pool of its requests. See `Backend` for its members."""
+    """One network, compiled for batches of any size and again for sizes that are asked often.
 
-    def __init__(self, model: bytes, source: str, threads: Optional[int] = None) -> None:
+    Compiled for one size it answers sooner (here by 3 to 15 %: OpenVINO then reads pictures as they
+    lie, instead of transposing them and back). Large files gain little by that and would need their
+    weights in memory once more: they are compiled for any size only. See `Backend` for the members.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        source: str,
+        threads: Optional[int] = None,
+        often: Collection[int] = (1,),
+    ) -> None:
         """Open a model on the CPU.
 
         Args:
             model: content of an ONNX file.
             source: what to call it in errors.
             threads: None leaves it to OpenVINO (all cores).
+            often: sizes of batches to compile for, each when it is first asked.
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
@@ -33,46 +49,72 @@ class OpenVINOBackend:
                 f"OpenVINO cannot be imported ({error}); pip install openvino, or use "
                 "device='onnxruntime'"
             ) from error
-        core = openvino.Core()
-        options = {"PERFORMANCE_HINT": "LATENCY"}
+        self._core = openvino.Core()
+        self._options = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(threads)
+            self._options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            network = core.read_model(model)
-            self._compiled: Optional[Any] = core.compile_model(network, "CPU", options)
+            network = self._core.read_model(model)
+            any_size = self._compile(network, None)
         except RuntimeError as error:
             raise ModelError(
                 f"{source}: OpenVINO cannot open it, it is damaged or not an ONNX model ({error}); "
                 "fetch or export it again"
             ) from error
         self.spec = _spec(network, source)
-        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        self.provider = f"CPU {computed}"
+        self.provider = f"CPU {any_size.precision}"
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
-        self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
+        self._often = frozenset(often if len(model) <= SMALL else ())
+        self._network = network if self._often else None
+        self._compiled: Optional[dict[Optional[int], _Compiled]] = {None: any_size}
+        self._compiling = threading.Lock()
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe: a request for each caller."""
-        requests, compiled = self._requests, self._compiled  # in the other order than `close`
+        network, compiled = self._network, self._compiled  # in the other order than `close`
         if compiled is None:
             raise BackendError("this classifier was closed; open a new one")
         if not len(batch):
             return np.zeros((0, 2), np.float32)
+        size = len(batch) if len(batch) in self._often else None
         try:
-            request = requests.get_nowait()
-        except queue.Empty:
-            request = compiled.create_infer_request()
-        try:
-            logits = request.infer([batch], share_inputs=True)[0].copy()
+            if size not in compiled:
+                with self._compiling:
+                    if size not in compiled:
+                        compiled[size] = self._compile(network, size)
+            return compiled[size].run(batch)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on {batch.shape}: {error}") from error
-        requests.put(request)
-        return np.asarray(logits)
 
     def close(self) -> None:
         """Free the model, once the calls that run have their answers."""
         self._compiled = None
-        self._requests = queue.LifoQueue()
+        self._network = None
+
+    def _compile(self, network: Any, size: Optional[int]) -> _Compiled:
+        """For batches of one size, or of any."""
+        network = network.clone()
+        if size is not None:
+            network.reshape([size, *list(network.inputs[0].get_partial_shape())[1:]])
+        return _Compiled(self._core.compile_model(network, "CPU", self._options))
+
+
+class _Compiled:
+    """A compiled network and a pool of its requests."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
+        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        try:
+            request = self._requests.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        logits = request.infer([batch], share_inputs=True)[0].copy()
+        self._requests.put(request)
+        return np.asarray(logits)
 
 
 def _spec(network: Any, source: str) -> ModelSpec:

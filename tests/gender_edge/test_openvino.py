@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,41 @@ def test_many_threads() -> None:
         classifier.probabilities(batches[0])
 
 
-def test_closing_meanwhile_keeps_no_request() -> None:
-    """A request that comes back after `close` would hold the model in memory."""
+def test_closing_meanwhile_keeps_nothing() -> None:
+    """A call that runs has its answer, and with it goes the last that holds the model."""
     backend = OpenVINOBackend(zoo.read(zoo.default()), "default")
-    backend.run(crops(Classifier(), 1))
-    request = backend._requests.get_nowait()
+    batch = crops(Classifier(), 1)
+    expected = backend.run(batch)
+    assert backend._compiled is not None
+    compiled = backend._compiled[1]
+    request = compiled._requests.get_nowait()
 
     class Closing:
         def infer(self, *arguments: Any, **options: Any) -> Any:
             backend.close()
             return request.infer(*arguments, **options)
 
-    backend._requests.put(Closing())
-    assert backend.run(crops(Classifier(), 1)).shape == (1, 2)
-    assert backend._requests.empty()
+    compiled._requests.put(Closing())
+    held = weakref.ref(compiled)
+    del compiled
+    np.testing.assert_array_equal(backend.run(batch), expected)
+    assert held() is None
+
+
+def test_sizes_asked_often_have_a_network_of_their_own() -> None:
+    """Answers depend on the size of a batch alone, not on what was asked before."""
+    with Classifier("nano_gray_int8", device="openvino", batch_size=8) as classifier:
+        backend = classifier._backend
+        assert isinstance(backend, OpenVINOBackend) and backend._compiled is not None
+        assert set(backend._compiled) == {None, 1}  # one face: the constructor's warm-up
+        batch = crops(classifier, 8)
+        first, apart = classifier.probabilities(batch), classifier.probabilities(batch[:5])
+        assert set(backend._compiled) == {None, 1, 8}
+        np.testing.assert_array_equal(classifier.probabilities(batch), first)
+        np.testing.assert_allclose(apart, first[:5], atol=0.02)  # one layer in bfloat16
+    with Classifier("vgg16_int8", device="openvino") as large:
+        assert isinstance(large._backend, OpenVINOBackend)
+        assert set(large._backend._compiled or ()) == {None}
 
 
 def test_a_folder_of_that_name_is_no_openvino(
