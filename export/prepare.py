@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Optional
 
@@ -155,13 +156,26 @@ def stem(name: str) -> str:
 def _state(samples: list[Sample], detector: Optional[Path]) -> dict[str, Optional[str]]:
     """What changes with a list, with its files, and with the detector if that is asked."""
     files = sorted({s.path for s in samples})
-    stats = [f.stat() if f.exists() else None for f in files]  # unreadable ones are left out
-    content = repr((samples, [s and (s.st_size, s.st_mtime_ns) for s in stats]))
+    content = repr((samples, [_digest(f) for f in files]))
     asked = detector is not None and detector.is_file() and any(_unknown(s) for s in samples)
     return {
         "samples": hashlib.sha256(content.encode()).hexdigest(),
         "detector": digest(detector) if detector is not None and asked else None,
     }
+
+
+def _digest(file: Path) -> Optional[str]:
+    """Of what is in a file, whose date changes when it is copied; None for an unreadable one."""
+    try:
+        stat = file.stat()
+        return _digest_of(file, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@cache  # a set is asked for once for each of its splits
+def _digest_of(file: Path, size: int, changed: int) -> str:
+    return digest(file)
 
 
 def _fits(before: dict[str, Optional[str]], now: dict[str, Optional[str]]) -> bool:

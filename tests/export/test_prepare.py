@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_another_picture_in_a_file_is_packed_anew(
     first = packed(Source("faces", "val"), own).samples[0].path
     first.write_bytes((tmp_path / "0.png").read_bytes())
     assert (packed(Source("faces", "val"), own).image(0) != before).any()
+
+
+def test_a_copy_of_the_same_pictures_is_not_prepared_anew(
+    own: Places, samples: list[Sample]
+) -> None:
+    annotated("faces", own)
+    made = annotation("faces", own).stat().st_mtime_ns
+    for sample in samples:
+        os.utime(sample.path, (1, 1))
+    annotated("faces", own)
+    assert annotation("faces", own).stat().st_mtime_ns == made
 
 
 def test_what_was_prepared_before_this_was_noted_stays(own: Places, samples: list[Sample]) -> None:
