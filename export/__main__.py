@@ -27,6 +27,7 @@ from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
 from .detector.train import Settings
+from .files import write
 from .int8_card import quantization
 from .prepare import Places, learned_from
 from .prune import compared
@@ -174,13 +175,15 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    result = compare.compare(compare.references(), arguments.runs, arguments.models)
-    if arguments.out is None:
+    kept = arguments.out and arguments.out.with_suffix(".json")
+    before = compare.earlier_table(kept) if kept else compare.EMPTY
+    result = compare.compare(compare.references(), arguments.runs, arguments.models, before)
+    if kept is None:
         print(compare.markdown(result), end="")
     else:
-        arguments.out.write_text(compare.markdown(result))
-        arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-        print(f"wrote {arguments.out}")
+        write(arguments.out, compare.markdown(result))
+        write(kept, json.dumps(result, indent=1) + "\n")
+        print(f"wrote {arguments.out} and {kept}")
     return 0
 
 

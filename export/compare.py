@@ -1,21 +1,24 @@
 """The reference systems of the field beside what is shipped: one table from run folders.
 
 A row says whose protocol it is, what of it differs here, and how many of its epochs were run. A
-reference that was not run says so.
+reference that was not run says so. A row outlives its run folder: a table made before keeps it.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 import numpy as np
 
 from gender_edge import host
+from gender_edge.errors import DataError
 from gender_edge.zoo import REGISTRY
 
 from . import recipe
@@ -27,6 +30,7 @@ from .runs import CONFIG, config, differing, trained_by
 MAIN = "celeba_test"  # the set that most references state a figure for
 BASELINE = "slim_int8"
 HEAD = ("reference", "published", "epochs", "pictures", "start", "trained on", "input")
+EMPTY: Mapping[str, Any] = MappingProxyType({"rows": ()})
 COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
 
 
@@ -36,14 +40,19 @@ def references() -> list[Recipe]:
     return [own for own in loaded if own.protocol]
 
 
-def compare(recipes: Sequence[Recipe], runs: Path, models: Path) -> dict[str, Any]:
+def compare(
+    recipes: Sequence[Recipe], runs: Path, models: Path, before: Mapping[str, Any] = EMPTY
+) -> dict[str, Any]:
     """Gather all rows, and time every network there is side by side; plain values for JSON.
 
     Args:
         runs: the folder of runs.
         models: the folder of shipped models, whose classifiers make the last rows.
+        before: what this returned earlier; its rows of runs that are gone stay, marked as kept, as
+            long as their recipes are the same.
     """
-    rows = [_reference(own, runs / own.name) for own in recipes]
+    earlier = {row["name"]: {**row, "kept": True} for row in before["rows"]}
+    rows = [_reference(own, runs / own.name, earlier.get(own.name)) for own in recipes]
     registry = models / REGISTRY
     shipped = json.loads(registry.read_text())["models"] if registry.exists() else ()
     rows += [_shipped(models / name) for name in shipped]
@@ -58,9 +67,14 @@ def compare(recipes: Sequence[Recipe], runs: Path, models: Path) -> dict[str, An
     return {"processor": host.processor(), "rows": rows}
 
 
-def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
+def _reference(
+    wanted: Recipe, run: Path, earlier: Optional[Mapping[str, Any]] = None
+) -> dict[str, Any]:
     row = {"name": wanted.name, "published": wanted.published, "protocol": wanted.protocol}
+    row["recipe"] = _fingerprint(wanted)
     if not (run / CONFIG).exists():
+        if earlier and earlier["state"] == "run" and earlier.get("recipe") == row["recipe"]:
+            return dict(earlier)
         return {**row, "state": "not run"}
     own = config(run)
     # A run may stop early (--epochs) or start elsewhere (--init); the row tells both.
@@ -79,6 +93,13 @@ def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
         "device": trained_by(run),
         **_figures(run / "fp32"),
     }
+
+
+def _fingerprint(wanted: Recipe) -> str:
+    """Of what a recipe says, not of what recipes might say one day."""
+    said = {f.name: getattr(wanted, f.name) for f in fields(wanted)}
+    said = {f.name: said[f.name] for f in fields(wanted) if said[f.name] != f.default}
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def _pictures(wanted: Recipe, run: Path) -> int:
@@ -105,6 +126,21 @@ def _figures(folder: Path) -> dict[str, Any]:
     }
 
 
+def earlier_table(file: Path) -> Mapping[str, Any]:
+    """What `compare` returned for a table that lies there; without rows where none does.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    if not file.exists():
+        return EMPTY
+    try:
+        found = json.loads(file.read_text())
+        return {"rows": [row for row in found["rows"] if row["name"]]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not a table of `compare` ({error!r}); remove it") from error
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     rows = result["rows"]
@@ -116,7 +152,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
-    named = [row["name"], row.get("published") or "-"]
+    mark = " (earlier)" if row.get("kept") else ""
+    named = [f"{row['name']}{mark}", row.get("published") or "-"]
     if "sets" not in row:
         rest = len(HEAD) + 3 + len(others) + len(COST) - len(named) - 2
         return [*named, row["state"], *["-"] * rest, row["protocol"]]
@@ -163,5 +200,6 @@ def _legend(result: Mapping[str, Any]) -> str:
         "bfloat16 autocast with gradients of norm 5 at most. Time: one crop in "
         f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'}, "
         f"median of {ROUNDS} rounds over all rows; beside it, how many times that of {BASELINE} in "
-        "the same round. Made by `python -m export compare`."
+        "the same round. (earlier): judged and timed when this table was made before; its run is "
+        "gone. Made by `python -m export compare`."
     )

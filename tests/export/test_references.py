@@ -22,7 +22,7 @@ from export.architectures import VGG, VGG_WIDTHS
 from export.augment import AUGMENTATIONS, TURN
 from export.batches import batches, weights_of
 from export.build import Places, build
-from export.compare import compare, markdown, references
+from export.compare import compare, earlier_table, markdown, references
 from export.data import Pack, pack
 from export.recipe import Recipe
 from export.start import network_of, optimizer_of
@@ -350,6 +350,27 @@ def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.M
     assert shipped["of slim_int8"] == "1.00x" and float(shipped["ms a face"]) > 0
     assert rows["slim_int8"]["sets"]["lfw"]["balanced_accuracy"]["n"] > 6000
     assert all(len(cells(line)) == len(head) for line in text[: 2 + len(table)])
+
+
+def test_a_row_outlives_its_run(
+    ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "ROUNDS", 2)
+    wanted, places = ran
+    before = compare([wanted], places.runs, tmp_path)
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(before))
+    before = earlier_table(file)
+    gone = compare([wanted], tmp_path, tmp_path, before)
+    assert gone["rows"] == [{**before["rows"][0], "kept": True}]
+    assert "| tiny_reference (earlier) | 99.9 % | 1 of 2 |" in markdown(gone)
+    again = compare([wanted], places.runs, tmp_path, gone)
+    assert "kept" not in again["rows"][0], "measured anew while the run is there"
+    changed = compare([replace(wanted, learning_rate=1.0)], tmp_path, tmp_path, before)
+    assert changed["rows"][0]["state"] == "not run"
+    file.write_text('{"rows": [1]}')
+    with pytest.raises(DataError, match="remove it"):
+        earlier_table(file)
 
 
 def cells(line: str) -> list[str]:
