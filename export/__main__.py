@@ -242,7 +242,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
     kind, _, file = (arguments.init or "").partition(":")
     if kind == "imagenet":
         imagenet = Path(file) if file else None
-        if not wanted.init.startswith("pruned:"):  # that starts from a network, whatever its start
+        if wanted.start[0] != "pruned":  # that starts from a network, whatever its start
             wanted = replace(wanted, init="imagenet")
     elif kind == "run":
         wanted = replace(wanted, init=arguments.init)

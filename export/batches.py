@@ -143,10 +143,7 @@ def batches(
     Args:
         weights: of every picture of all packs, in their order.
     """
-    crop = AUGMENTATIONS.get(recipe.augmentation)
-    if crop is None:
-        known = ", ".join(AUGMENTATIONS)
-        raise DataError(f"augmentation={recipe.augmentation!r}: expected one of {known}")
+    crop = AUGMENTATIONS[recipe.augmentation]
     seed = (recipe.seed, epoch)
     order, size = draw(weights, seed), recipe.batch_size
     turns = range(first * size, steps_of(recipe, weights) * size)

@@ -21,7 +21,6 @@ from .trunks import Trunks
 
 logger = logging.getLogger(__name__)
 
-PRUNED = "pruned:"
 SHAPE = "shape"  # key in the header of those weights
 
 
@@ -35,13 +34,14 @@ def settled(
         DataError: the recipe asks for what cannot be.
         ModelError: the shipped model is not there.
     """
-    if recipe.remove_macs and not recipe.init.startswith(PRUNED):
-        raise DataError(f"remove_macs with init={recipe.init!r}: expected init='{PRUNED}NAME'")
-    if not recipe.init.startswith((PRUNED, shipped.KIND)):
+    kind = recipe.start[0]
+    if recipe.remove_macs and kind != "pruned":
+        raise DataError(f"remove_macs with init={recipe.init!r}: expected init='pruned:NAME'")
+    if kind not in ("pruned", "shipped"):
         return recipe
     start = run / INITIAL
     if not (start.exists() and (run / CONFIG).exists()):
-        if recipe.init.startswith(PRUNED):
+        if kind == "pruned":
             network = prune.cut(recipe, packs, run.parent, trunks, workers)
         else:
             network = shipped.taken(recipe, packs)

@@ -16,11 +16,10 @@ from gender_edge.zoo import mean_accuracy
 from .latency import latencies
 from .prepare import stem
 from .provenance import began_with
-from .recipe import Recipe
+from .recipe import Recipe, start_of
 from .runs import CONFIG, config
 
 MODEL = "model.onnx"
-_PRUNED, _RUN = "pruned:", "run:"
 
 
 def check(recipe: Recipe, runs: Path) -> None:
@@ -87,13 +86,14 @@ def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Pat
 
 def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, Path]]:
     """Of other runs."""
-    if recipe.init.startswith(_PRUNED):
+    kind, name = recipe.start
+    if kind == "pruned":
         chain = [recipe.name, *_ancestors(recipe, runs)]
         same = all(began_with(runs / own, runs / before) for own, before in zip(chain, chain[1:]))
         why = "which it was cut from"
         yield why if same else f"an earlier training of {why}", runs / chain[-1] / precision / MODEL
-    begun = runs / recipe.init.removeprefix(_RUN)
-    if recipe.grayscale and recipe.init.startswith(_RUN):
+    begun = runs / name
+    if recipe.grayscale and kind == "run":
         before = config(begun)
         if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
             yield "which sees colours", begun / precision / MODEL
@@ -120,11 +120,11 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
 
 def _ancestors(recipe: Recipe, runs: Path) -> list[str]:
     """The runs of a chain of prunings, back to the one that it began with."""
-    found, init = [], recipe.init
-    while init.startswith(_PRUNED):
-        name = init.removeprefix(_PRUNED)
+    found: list[str] = []
+    kind, name = recipe.start
+    while kind == "pruned":
         if not (runs / name / CONFIG).exists():
             raise DataError(f"{runs / name}: no such run; build or restore that recipe first")
         found.append(name)
-        init = str(config(runs / name)["init"])
+        kind, name = start_of(str(config(runs / name)["init"]))
     return found

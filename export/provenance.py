@@ -25,7 +25,7 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     Raises:
         DataError: it is something else now, or not there when the run begins.
     """
-    kind, _, name = recipe.init.partition(":")
+    kind, name = recipe.start
     starts = (name,) if kind in ("run", "pruned") else ()
     others = [run.parent / name for name in (*starts, *recipe.teachers)]
     found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}

@@ -28,12 +28,11 @@ from . import graph
 from .architectures import Network, build
 from .batches import batches, weights_of
 from .data import Pack
-from .recipe import Recipe
+from .recipe import CHOICES, Recipe
 from .runs import finished
 from .trunks import Trunks
 from .validate import by_network, validate
 
-IMPORTANCES = ("taylor", "magnitude")
 LOOKS = 8  # estimates of importance on the way to the target, evenly spaced in log MACs
 PROBES = 512  # training crops behind each of them
 
@@ -54,12 +53,9 @@ def parent_of(recipe: Recipe, runs: Path) -> tuple[Network, float]:
     Raises:
         DataError: it is not there, not of the recipe's kind, or not larger than wanted.
     """
-    name = recipe.init.removeprefix("pruned:")
+    name = recipe.start[1]
     if not 0 < recipe.remove_macs < 1:
         raise DataError(f"remove_macs={recipe.remove_macs}: expected a share between 0 and 1")
-    if recipe.importance not in IMPORTANCES:
-        known = " or ".join(IMPORTANCES)
-        raise DataError(f"importance={recipe.importance!r}: expected {known}")
     if recipe.align < 1:
         raise DataError(f"align={recipe.align}: expected 1 or more channels")
     parent = finished(runs / name)
@@ -242,7 +238,7 @@ def compared(
     parent, macs = parent_of(recipe, runs)
     probes = probes_of(recipe, packs, runs, trunks, workers)
     networks = {"before": parent}
-    for importance in IMPORTANCES:
+    for importance in CHOICES["importance"]:
         own = replace(recipe, importance=importance)
         networks[importance] = pruned(own, parent, macs, probes)
     convolutions = {

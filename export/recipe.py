@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Optional
@@ -18,6 +18,15 @@ else:
 
 FOLDER = Path(__file__).parent / "recipes"
 TERMS = ("license", "origin")  # of weights: they come with the data
+STARTS = ("random", "trunk", "imagenet", "run:NAME", "pruned:NAME", "shipped:NAME")
+CHOICES = {
+    "augmentation": ("ours", "rotate_flip", "rotate_zoom_flip"),
+    "mixing": ("", "mixup", "cutmix"),
+    "optimizer": ("adamw", "adam", "sgd"),
+    "schedule": ("cosine", "constant"),
+    "importance": ("taylor", "magnitude"),
+    "calibration": ("best", "minmax", "entropy", "percentile"),
+}
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,18 @@ class Recipe:
     protocol: str = ""
     published: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises DataError for a word that means nothing."""
+        for key, known in CHOICES.items():
+            _among(f"{key}={getattr(self, key)!r}", getattr(self, key), known)
+        kind, name = self.start
+        _among(f"init={self.init!r}", f"{kind}:NAME" if name else kind, STARTS)
+
+    @property
+    def start(self) -> tuple[str, str]:
+        """What `init` says: the kind of start, and the name of a run or model, else empty."""
+        return start_of(self.init)
+
     @property
     def epochs(self) -> int:
         """One entry of `sizes` is one epoch."""
@@ -147,6 +168,12 @@ class Recipe:
     def framings(self) -> tuple[str, ...]:
         """How faces are cut where it is validated and tested; whole where it is trained so."""
         return FRAMINGS if self.augmentation == "ours" else ("whole",)
+
+
+def start_of(init: str) -> tuple[str, str]:
+    """An `init` in two: "pruned:NAME" is ("pruned", "NAME"), "trunk" is ("trunk", "")."""
+    kind, _, name = init.partition(":")
+    return kind, name
 
 
 def load(name: str) -> Recipe:
@@ -178,6 +205,12 @@ def names() -> list[str]:
     """All recipes as `load` takes them, references as `references/NAME`."""
     files = FOLDER.rglob("*.toml")
     return sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in files)
+
+
+def _among(entry: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        words = [word or "nothing" for word in known]
+        raise DataError(f"{entry}: expected {', '.join(words[:-1])} or {words[-1]}")
 
 
 def _read(name: str) -> tuple[Path, dict[str, Any]]:

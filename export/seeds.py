@@ -12,7 +12,7 @@ import numpy as np
 
 from gender_edge.errors import DataError
 
-from .recipe import Recipe
+from .recipe import Recipe, start_of
 from .runs import AFTER_TRAINING, WEIGHTS, config
 
 METRICS = "metrics.csv"
@@ -52,7 +52,7 @@ def _alike(name: str, runs: Path) -> list[Path]:
         raise DataError(f"{runs}: not yet two finished runs of {name}; train more with --seed N")
     first, *others = (config(run) for run in found)
     free = {"name", "seed", *AFTER_TRAINING}
-    if first["init"].startswith("pruned:"):  # which channels go is a matter of chance too
+    if start_of(first["init"])[0] == "pruned":  # which channels go is a matter of chance too
         free.add("arguments")
     for run, other in zip(found[1:], others):
         keys = sorted((first.keys() & other.keys()) - free)

@@ -30,7 +30,6 @@ from .validate import by_file
 
 logger = logging.getLogger(__name__)
 
-KIND = "shipped:"  # of a recipe's init
 PROBES = 512  # training crops
 TOLERANCE = 0.02  # of a probability, on average: what rounding to INT8 may have done to it
 GENTLY = 0.25  # of the learning rate of a training from nothing
@@ -52,7 +51,7 @@ def going_on(recipe: Recipe, name: str) -> Recipe:
     ]
     return replace(
         recipe,
-        init=f"{KIND}{name}",
+        init=f"shipped:{name}",
         architecture=base.architecture,
         arguments=base.arguments,
         grayscale=base.grayscale,
@@ -72,7 +71,7 @@ def taken(recipe: Recipe, packs: Sequence[Pack]) -> Network:
         ModelError: no such model is shipped, or its file is damaged.
         DataError: it is not of the recipe's architecture.
     """
-    name = recipe.init.removeprefix(KIND)
+    name = recipe.start[1]
     return network_in(recipe, onnx.load_from_string(zoo.read(name)), name, packs)
 
 

@@ -8,8 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gender_edge.errors import DataError
-
 from .architectures import LUMINANCE_BGR, Network, build
 from .recipe import Recipe
 from .runs import INITIAL, finished
@@ -30,22 +28,20 @@ def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
     """
     torch.manual_seed(recipe.seed)
     network = build(recipe.architecture, recipe.arguments, recipe.grayscale)
-    if recipe.init == "trunk":
+    kind, name = recipe.start
+    if kind == "trunk":
         trunks.load(network.trunk)
-    elif recipe.init == "imagenet":
+    elif kind == "imagenet":
         trunks.load_imagenet(network.trunk)
-    elif recipe.init.startswith("run:"):
-        state = finished(run.parent / recipe.init.removeprefix("run:")).state_dict()
+    elif kind == "run":
+        state = finished(run.parent / name).state_dict()
         network.load_state_dict(as_gray(state) if recipe.grayscale else state)
-    elif recipe.init.startswith(("pruned:", "shipped:")):  # see `export.initial`
+    elif kind in ("pruned", "shipped"):  # see `export.initial`
         network.load_state_dict(load_file(run / INITIAL))
-    elif recipe.init == "random":
+    else:  # random
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    else:
-        known = "random, trunk, imagenet, run:NAME, pruned:NAME or shipped:NAME"
-        raise DataError(f"init={recipe.init!r}: expected {known}")
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     for convolution in convolutions[: recipe.frozen]:
         convolution.requires_grad_(False)
@@ -77,7 +73,5 @@ def optimizer_of(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9, nesterov=True)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}.get(recipe.optimizer)
-    if kind is None:
-        raise DataError(f"optimizer={recipe.optimizer!r}: expected adamw, adam or sgd")
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
     return kind(groups, recipe.learning_rate)

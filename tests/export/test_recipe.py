@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from export import augment, mixing, quantize, recipe
+from gender_edge.errors import DataError
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_recipes_here_can_be_read(name: str) -> None:
+    kind, start = recipe.load(name).start
+    assert start == "" if kind in ("random", "trunk", "imagenet") else start
+
+
+def test_every_word_that_is_allowed_means_something() -> None:
+    assert set(recipe.CHOICES["augmentation"]) == set(augment.AUGMENTATIONS)
+    assert set(recipe.CHOICES["mixing"]) == {"", *mixing.ALPHAS}
+    assert set(recipe.CHOICES["calibration"]) == {"best", *quantize.METHODS}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ('optimizer = "lion"', "expected adamw, adam or sgd"),
+        ('schedule = "steps"', "expected cosine or constant"),
+        ('mixing = "blend"', "expected nothing, mixup or cutmix"),
+        ('augmentation = "none"', "expected ours, rotate_flip or rotate_zoom_flip"),
+        ('importance = "guess"', "expected taylor or magnitude"),
+        ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
+        ('init = "pruned"', "expected random, trunk, imagenet, run:NAME"),
+        ('init = "random:slim"', "expected random, trunk, imagenet, run:NAME"),
+        ('init = "file:slim"', "expected random, trunk, imagenet, run:NAME"),
+        ("epochs = 3", "unknown entries"),
+        ('like = "slimmest"', "no recipe 'slimmest'"),
+        ("name = 3.5.1", "not TOML"),
+    ],
+)
+def test_a_word_that_means_nothing_is_told_at_once(
+    entry: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(entry if "like" in entry else f'like = "slim"\n{entry}\n')
+    with pytest.raises(DataError, match=message):
+        recipe.load(str(file))
+
+
+def test_what_a_recipe_is_like_does_not_lend_terms_for_other_data(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('like = "slim"\nname = "mine"\n')
+    mine, slim = recipe.load(str(file)), recipe.load("slim")
+    assert mine == replace(slim, name="mine", default=None)
+    file.write_text('like = "slim"\ntrain = [{ list = "a.csv", split = "train" }]\n')
+    with pytest.raises(DataError, match="license"):
+        recipe.load(str(file))
