@@ -21,7 +21,7 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import compare, findings, own, recipe, seeds, shipped
+from . import compare, findings, own, recipe, seeds, shipped, sizes
 from .build import build, onnx_step, quantize_step, train_step
 from .clean import clean
 from .detector import card as detector_card
@@ -46,6 +46,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("train", _train, _for_making, "only the training, as on a machine with nothing but a GPU"),
         ("quantize", _quantize, _for_making, "training and INT8: what each method and layer costs"),
         ("prune", _prune, _for_making, "what pruning leaves by either importance; writes nothing"),
+        (
+            "sizes",
+            _sizes,
+            _for_sizes,
+            "a finished run on pictures of other sizes: cost, validation",
+        ),
         ("restore", _restore, lambda verb: None, "the run folder of a recipe from what is shipped"),
         ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
     ):
@@ -89,6 +95,10 @@ def _add_arguments(verb: argparse.ArgumentParser) -> None:
     _add_places(verb)
     verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
     verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
+
+
+def _for_sizes(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--sizes", type=int, nargs="+", default=sizes.SIZES, help="sides in pixels")
 
 
 def _for_making(verb: argparse.ArgumentParser) -> None:
@@ -171,6 +181,14 @@ def _prune(arguments: argparse.Namespace) -> int:
     wanted, places = _wanted(arguments)
     pictures = learned_from(wanted, places, arguments.workers)
     print(compared(wanted, *pictures, places.runs, places.trunks, arguments.workers))
+    return 0
+
+
+def _sizes(arguments: argparse.Namespace) -> int:
+    wanted = recipe.load(arguments.name)
+    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    _, validation = learned_from(wanted, places, arguments.workers)
+    print(sizes.table(places.runs / wanted.name, validation, wanted.framings, arguments.sizes))
     return 0
 
 
