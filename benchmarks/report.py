@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -186,6 +187,50 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n\n".join([*piped, caption(result)]) + "\n"
 
 
+def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A line a subject, the most accurate first, with what decides which one to take; the first
+    row is the head.
+
+    Times of the smallest batch and faces a second in the largest, on each engine.
+    """
+    subjects: dict[str, dict[str, dict[str, Any]]] = {}
+    for variant in result["variants"]:
+        if variant.get("batches"):
+            subjects.setdefault(variant["name"], {})[variant["engine"]] = variant
+    engines = list(dict.fromkeys(engine for own in subjects.values() for engine in own))
+    ends = [
+        sorted(row["batch"] for row in v["batches"]) for s in subjects.values() for v in s.values()
+    ]
+    least, most = min(e[0] for e in ends), max(e[-1] for e in ends)
+    head = ["variant", "accuracy, %", "file MB", "MMACs"]
+    for title in (f"ms, batch {least}", f"faces/s, batch {most}", "peak MB"):
+        head += [f"{title}, {engine}" for engine in engines]
+    table = [tuple(head)]
+    for name, own in sorted(subjects.items(), key=lambda item: -_mean(item[1])):
+        one = next(iter(own.values()))
+        cells = [name, _accuracy(one), _scaled(one.get("bytes"), 1e6, 2)]
+        cells.append(_scaled(one.get("macs"), 1e6, 0))
+        for batch, key, digits in ((least, "p50_ms", 2), (most, "faces_per_s", 0), (least, "", 0)):
+            cells += [_figure(own.get(engine), batch, key, digits) for engine in engines]
+        table.append(tuple(cells))
+    return table
+
+
+def _mean(own: dict[str, dict[str, Any]]) -> float:
+    """Accuracy of a subject, whichever engine; 0 where it was not measured."""
+    return max(v.get("accuracy", {}).get("value") or 0.0 for v in own.values())
+
+
+def _figure(variant: dict[str, Any] | None, batch: int, key: str, digits: int) -> str:
+    """Of one batch size; peak memory for no key."""
+    row = next((r for r in (variant or {}).get("batches", ()) if r["batch"] == batch), None)
+    if row is None:
+        return "-"
+    if not key:
+        return f"{row['resident_mb']['peak']:.0f}"
+    return f"{row[key]:.{digits}f}{_unsteady(row)}"
+
+
 def csv_text(result: dict[str, Any]) -> str:
     """A line a subject and batch size, figures unrounded, for a spreadsheet."""
     flat = [
@@ -270,17 +315,32 @@ def _gpus(result: dict[str, Any]) -> str:
     )
 
 
-def update_readme(readme: Path, result: dict[str, Any]) -> None:
-    """Put the table of a result between the marks of a README."""
+def update_readme(readme: Path, result: dict[str, Any], details: str) -> None:
+    """Put the summary of a result between the marks of a README, with a link to all its tables."""
     page = readme.read_text()
     pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(page):
         raise SystemExit(f"{readme}: has no {START} and {END}; put them where the table belongs")
-    readme.write_text(pattern.sub(lambda _: f"{START}\n{markdown(result)}{END}", page))
+    packages = ", ".join(f"{k} {v}" for k, v in result["machine"]["packages"].items())
+    parts = [
+        *_piped(summary(result)),
+        "",
+        *(line for table in [set_rows(result)] if table for line in [*_piped(table), ""]),
+        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {packages}."
+        f"{_gpus(result)} Medians{_too_wide(result)}; accuracy is the mean balanced accuracy over "
+        f"the test sets, with its 95 % interval. {dominance.sentences(result)}Percentiles, memory "
+        "by step, the distance to the machine's peaks and how all this was measured: "
+        f"[{Path(details).name}]({details}).",
+    ]
+    text = "\n".join(parts)
+    readme.write_text(pattern.sub(lambda _: f"{START}\n{text}\n{END}", page))
 
 
 def main() -> int:
-    """`python benchmarks/report.py RESULT.json --readme README.md --plot FILE`."""
+    """`python benchmarks/report.py RESULT.json --readme README.md --plot FILE`.
+
+    All tables go to RESULT.md beside it, which the README names.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("result", type=Path)
     parser.add_argument("--readme", type=Path)
@@ -289,7 +349,10 @@ def main() -> int:
     result = json.loads(arguments.result.read_text())
     derived.update(result)  # a result of before may say less
     if arguments.readme:
-        update_readme(arguments.readme, result)
+        details = arguments.result.with_suffix(".md")
+        details.write_text(markdown(result))
+        home = arguments.readme.resolve().parent
+        update_readme(arguments.readme, result, os.path.relpath(details, home))
     if arguments.plot:
         figures.save_front(result, arguments.plot)
     print(text(result))

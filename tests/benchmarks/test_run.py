@@ -295,13 +295,32 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        report.update_readme(readme, result)
+        report.update_readme(readme, result, "results/all.md")
         page = readme.read_text()
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
-        assert page.count("| variant | engine | batch |") == 1
+        assert page.count("| variant | accuracy, % |") == 1 and "(results/all.md)" in page
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
-        report.update_readme(readme, result)
+        report.update_readme(readme, result, "results/all.md")
+
+
+def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
+    variant = result["variants"][0]
+    other = {**deepcopy(variant), "engine": "another"}
+    del other["batches"][-1]
+    head, *lines = report.summary({**result, "variants": [*result["variants"], other]})
+    assert sorted(line[0] for line in lines) == sorted({v["name"] for v in result["variants"]})
+    shares = [float(line[1].split()[0]) for line in lines]
+    assert shares == sorted(shares, reverse=True)
+    own = next(dict(zip(head, line)) for line in lines if line[0] == variant["name"])
+    least, most = variant["batches"][0], variant["batches"][-1]
+    here, there = f"batch {least['batch']}", f"batch {most['batch']}"
+    assert own[f"ms, {here}, {variant['engine']}"].startswith(f"{least['p50_ms']:.2f}")
+    assert own[f"ms, {here}, another"] == own[f"ms, {here}, {variant['engine']}"]
+    rate = f"{most['faces_per_s']:.0f}"
+    assert own[f"faces/s, {there}, {variant['engine']}"].startswith(rate)
+    assert own[f"faces/s, {there}, another"] == "-"
+    assert own["peak MB, another"] == f"{least['resident_mb']['peak']:.0f}"
 
 
 def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:
