@@ -110,9 +110,11 @@ def candidates(
 
     Raises:
         BackendError: there is no such device, or none of them runs there.
+        ModelError: the recorded latencies are damaged.
     """
     engine_of(zoo.default(), device)  # refuses what is no device
     yardstick = zoo.entry(zoo.default())
+    known = records()
     found, left_out = [], []
     for name in zoo.names():
         try:
@@ -123,7 +125,7 @@ def candidates(
             continue
         for engine in _engines_of(device):
             try:
-                latency, recorded = _latency(entry, engine, threads)
+                latency, recorded = _latency(entry, engine, threads, known)
             except (BackendError, ModelError) as error:
                 left_out.append(f"{name} on {engine}: {error}")
                 continue
@@ -183,10 +185,13 @@ def _engines_of(device: str) -> list[str]:
     return [e for e in installed_engines() if device == "auto" or e in RECORDED_ENGINES]
 
 
-def _latency(entry: zoo.Entry, engine: str, threads: Optional[int]) -> tuple[float, bool]:
+def _latency(
+    entry: zoo.Entry, engine: str, threads: Optional[int], known: Sequence[dict[str, Any]]
+) -> tuple[float, bool]:
+    """Milliseconds for one face, and whether they are recorded ones."""
     if engine in RECORDED_ENGINES and threads is None and host.processor():
         key, here = entry.sha256[:16], host.identity(engine)
-        for record in records():
+        for record in known:
             if record["host"] == here and key in record["p50_ms"]:
                 return float(record["p50_ms"][key]), True
     with Classifier(entry.name, device=engine, threads=threads) as classifier:
@@ -206,9 +211,18 @@ def _measured(classifier: Classifier) -> float:
 
 
 def records() -> list[dict[str, Any]]:
-    """What `timings.json` holds: host, and milliseconds by the first 16 digits of the sha256."""
+    """What `timings.json` holds: host, and milliseconds by the first 16 digits of the sha256.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    path = zoo.folder() / TIMINGS
     try:
-        found: list[dict[str, Any]] = json.loads((zoo.folder() / TIMINGS).read_text())
+        found = json.loads(path.read_text())
+        return [{"host": dict(own["host"]), "p50_ms": dict(own["p50_ms"])} for own in found]
     except FileNotFoundError:
         return []
-    return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: damaged ({error!r}); remove it and run benchmarks/run.py --record"
+        ) from error

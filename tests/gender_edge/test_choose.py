@@ -184,3 +184,22 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["models", "--min-accuracy", "0.95"])
     assert "expected per cent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[{", '{"a": 1}', "[1]", '[{"host": {}}]'])
+def test_damaged_records_are_told(
+    content: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(zoo.folder(), tmp_path / "models", copy_function=_link)
+    (tmp_path / "models" / choose.TIMINGS).unlink()
+    (tmp_path / "models" / choose.TIMINGS).write_text(content)
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path / "models")
+    assert main(["models", "--budget-ms", "5"]) == 2
+    assert "timings.json: damaged" in capsys.readouterr().err
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).symlink_to(source)
