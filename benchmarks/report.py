@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,46 +189,45 @@ def markdown(result: dict[str, Any]) -> str:
 
 def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line a subject, the most accurate first, with what decides which one to take; the first
-    row is the head.
-
-    Times of the smallest batch and faces a second in the largest, on each engine.
+    row is the head. Nothing where nothing was measured.
     """
+    batches = [row["batch"] for v in result["variants"] for row in v.get("batches", ())]
+    if not batches:
+        return []
+    least, most = min(batches), max(batches)
+    columns = [
+        (f"ms, batch {least}", least, lambda row: f"{row['p50_ms']:.2f}{_unsteady(row)}"),
+        (f"faces/s, batch {most}", most, lambda row: f"{row['faces_per_s']:.0f}{_unsteady(row)}"),
+        (f"peak MB, batch {most}", most, lambda row: f"{row['resident_mb']['peak']:.0f}"),
+    ]
+    engines = list(dict.fromkeys(variant["engine"] for variant in result["variants"]))
+    names = [f"{title}, {engine}" for title, _, _ in columns for engine in engines]
     subjects: dict[str, dict[str, dict[str, Any]]] = {}
     for variant in result["variants"]:
-        if variant.get("batches"):
-            subjects.setdefault(variant["name"], {})[variant["engine"]] = variant
-    engines = list(dict.fromkeys(engine for own in subjects.values() for engine in own))
-    ends = [
-        sorted(row["batch"] for row in v["batches"]) for s in subjects.values() for v in s.values()
-    ]
-    least, most = min(e[0] for e in ends), max(e[-1] for e in ends)
-    head = ["variant", "accuracy, %", "file MB", "MMACs"]
-    for title in (f"ms, batch {least}", f"faces/s, batch {most}", "peak MB"):
-        head += [f"{title}, {engine}" for engine in engines]
-    table = [tuple(head)]
-    for name, own in sorted(subjects.items(), key=lambda item: -_mean(item[1])):
-        one = next(iter(own.values()))
-        cells = [name, _accuracy(one), _scaled(one.get("bytes"), 1e6, 2)]
-        cells.append(_scaled(one.get("macs"), 1e6, 0))
-        for batch, key, digits in ((least, "p50_ms", 2), (most, "faces_per_s", 0), (least, "", 0)):
-            cells += [_figure(own.get(engine), batch, key, digits) for engine in engines]
-        table.append(tuple(cells))
-    return table
+        subjects.setdefault(variant["name"], {})[variant["engine"]] = variant
+    lines = []
+    for name, own in subjects.items():
+        best = max(own.values(), key=_value)
+        cells = [name, _accuracy(best), _scaled(best.get("bytes"), 1e6, 2)]
+        cells.append(_scaled(best.get("macs"), 1e6, 0))
+        for _, batch, show in columns:
+            cells += [_shown(own.get(engine, {}), batch, show) for engine in engines]
+        lines.append((_value(best), tuple(cells)))
+    lines.sort(key=lambda line: -line[0])
+    return [("variant", "accuracy, %", "file MB", "MMACs", *names), *(cells for _, cells in lines)]
 
 
-def _mean(own: dict[str, dict[str, Any]]) -> float:
-    """Accuracy of a subject, whichever engine; 0 where it was not measured."""
-    return max(v.get("accuracy", {}).get("value") or 0.0 for v in own.values())
+def _value(variant: dict[str, Any]) -> float:
+    """Its accuracy; 0 where that was not measured."""
+    return variant.get("accuracy", {}).get("value") or 0.0
 
 
-def _figure(variant: dict[str, Any] | None, batch: int, key: str, digits: int) -> str:
-    """Of one batch size; peak memory for no key."""
-    row = next((r for r in (variant or {}).get("batches", ()) if r["batch"] == batch), None)
+def _shown(variant: dict[str, Any], batch: int, show: Callable[[dict[str, Any]], str]) -> str:
+    """A cell of one batch size."""
+    row = next((r for r in variant.get("batches", ()) if r["batch"] == batch), None)
     if row is None:
-        return "-"
-    if not key:
-        return f"{row['resident_mb']['peak']:.0f}"
-    return f"{row[key]:.{digits}f}{_unsteady(row)}"
+        return "failed" if "error" in variant else "-"
+    return show(row)
 
 
 def csv_text(result: dict[str, Any]) -> str:
@@ -267,7 +266,8 @@ def caption(result: dict[str, Any]) -> str:
         f"threads: {result['threads'] or 'all'}{_state(machine)}.{_gpus(result)} "
         f"The clock: {CLOCKS[settings['clock']]}. "
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
-        f"fastest and the slowest round{_too_wide(result)}; peak MB is the resident set of a "
+        f"fastest and the slowest round{_too_wide(result)}; a classifier's `batch_size` is the "
+        f"largest batch; peak MB is the resident set of a "
         f"process of its own. {_roofline(result)}{result['accuracy_note']} "
         f"{dominance.sentences(result)}"
         f"Made by `{result['command']}`."
@@ -322,17 +322,16 @@ def update_readme(readme: Path, result: dict[str, Any], details: str) -> None:
     if not pattern.search(page):
         raise SystemExit(f"{readme}: has no {START} and {END}; put them where the table belongs")
     packages = ", ".join(f"{k} {v}" for k, v in result["machine"]["packages"].items())
-    parts = [
-        *_piped(summary(result)),
-        "",
-        *(line for table in [set_rows(result)] if table for line in [*_piped(table), ""]),
+    piped = ["\n".join(_piped(table)) for table in (summary(result), set_rows(result)) if table]
+    note = (
         f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {packages}."
-        f"{_gpus(result)} Medians{_too_wide(result)}; accuracy is the mean balanced accuracy over "
-        f"the test sets, with its 95 % interval. {dominance.sentences(result)}Percentiles, memory "
-        "by step, the distance to the machine's peaks and how all this was measured: "
-        f"[{Path(details).name}]({details}).",
-    ]
-    text = "\n".join(parts)
+        f"{_gpus(result)} Medians over rounds; * where those were more than "
+        f"{100 * rounds.WIDE:.0f} % apart, which is not fit to be ranked. Accuracy: mean balanced "
+        f"accuracy over the test sets, with its 95 % interval. {dominance.sentences(result)}"
+        "Percentiles, memory by step, the distance to the machine's peaks and how all this was "
+        f"measured: [{Path(details).name}]({details})."
+    )
+    text = "\n\n".join([*piped, note])
     readme.write_text(pattern.sub(lambda _: f"{START}\n{text}\n{END}", page))
 
 

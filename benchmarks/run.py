@@ -32,7 +32,7 @@ from benchmarks import (
     subjects,
 )
 from benchmarks.processes import ROOT, Process, SubjectError
-from gender_edge import GenderEdgeError, zoo
+from gender_edge import GenderEdgeError, choose, zoo
 from gender_edge.labelled import read_labelled
 
 SAME = (  # what a run must share with the one that it goes on with
@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for path in arguments.data or ():
             read_labelled(path, arguments.split)
+        if arguments.record:
+            choose.records()  # an error now rather than when all is measured
         plan = _plan(arguments)
         result = _begin(arguments, argv, plan)
     except GenderEdgeError as error:

@@ -29,8 +29,9 @@ from .detector import steps
 from .detector.train import Settings
 from .files import write
 from .int8_card import quantization
-from .prepare import Places, learned_from
+from .prepare import Places, learned_from, validated_on
 from .prune import compared
+from .recipe import start_of
 from .restore import restore
 from .trunks import Trunks
 
@@ -187,14 +188,14 @@ def _prune(arguments: argparse.Namespace) -> int:
 def _sizes(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
     places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
-    _, validation = learned_from(wanted, places, arguments.workers)
+    validation = validated_on(wanted, places, arguments.workers)
     print(sizes.table(places.runs / wanted.name, validation, wanted.framings, arguments.sizes))
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     kept = arguments.out and arguments.out.with_suffix(".json")
-    before = compare.earlier_table(kept) if kept else compare.EMPTY
+    before = compare.earlier_rows(kept) if kept else []
     result = compare.compare(compare.references(), arguments.runs, arguments.models, before)
     if kept is None:
         print(compare.markdown(result), end="")
@@ -257,7 +258,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         wanted = replace(wanted, sizes=wanted.sizes[: arguments.epochs])
     if arguments.seed is not None:
         wanted = seeds.seeded(wanted, arguments.seed)
-    kind, _, file = (arguments.init or "").partition(":")
+    kind, file = start_of(arguments.init or "")
     if kind == "imagenet":
         imagenet = Path(file) if file else None
         if wanted.start[0] != "pruned":  # that starts from a network, whatever its start

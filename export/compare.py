@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Optional
 
 import numpy as np
@@ -25,12 +24,11 @@ from . import recipe
 from .latency import ROUNDS, latencies
 from .prepare import stem
 from .recipe import Recipe
-from .runs import CONFIG, config, differing, trained_by
+from .runs import AFTER_TRAINING, CONFIG, config, differing, trained_by
 
 MAIN = "celeba_test"  # the set that most references state a figure for
 BASELINE = "slim_int8"
 HEAD = ("reference", "published", "epochs", "pictures", "start", "trained on", "input")
-EMPTY: Mapping[str, Any] = MappingProxyType({"rows": ()})
 COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
 
 
@@ -41,18 +39,18 @@ def references() -> list[Recipe]:
 
 
 def compare(
-    recipes: Sequence[Recipe], runs: Path, models: Path, before: Mapping[str, Any] = EMPTY
+    recipes: Sequence[Recipe], runs: Path, models: Path, before: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Gather all rows, and time every network there is side by side; plain values for JSON.
 
     Args:
         runs: the folder of runs.
         models: the folder of shipped models, whose classifiers make the last rows.
-        before: what this returned earlier; its rows of runs that are gone stay, marked as kept, as
-            long as their recipes are the same.
+        before: rows of an earlier table. One whose run is gone, or is on its way again, stays,
+            marked as kept, as long as its recipe trains the same.
     """
-    earlier = {row["name"]: {**row, "kept": True} for row in before["rows"]}
-    rows = [_reference(own, runs / own.name, earlier.get(own.name)) for own in recipes]
+    earlier = {row["name"]: row for row in before if row.get("state") == "run"}
+    rows = [_kept(_reference(own, runs / own.name), earlier.get(own.name)) for own in recipes]
     registry = models / REGISTRY
     shipped = json.loads(registry.read_text())["models"] if registry.exists() else ()
     rows += [_shipped(models / name) for name in shipped]
@@ -67,14 +65,17 @@ def compare(
     return {"processor": host.processor(), "rows": rows}
 
 
-def _reference(
-    wanted: Recipe, run: Path, earlier: Optional[Mapping[str, Any]] = None
-) -> dict[str, Any]:
+def _kept(row: dict[str, Any], earlier: Optional[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row, with the figures of an earlier one where it has none itself."""
+    if row["state"] == "run" or earlier is None or earlier.get("recipe") != row["recipe"]:
+        return row
+    return {**earlier, **row, "state": "run", "kept": True}
+
+
+def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
     row = {"name": wanted.name, "published": wanted.published, "protocol": wanted.protocol}
     row["recipe"] = _fingerprint(wanted)
     if not (run / CONFIG).exists():
-        if earlier and earlier["state"] == "run" and earlier.get("recipe") == row["recipe"]:
-            return dict(earlier)
         return {**row, "state": "not run"}
     own = config(run)
     # A run may stop early (--epochs) or start elsewhere (--init); the row tells both.
@@ -96,9 +97,9 @@ def _reference(
 
 
 def _fingerprint(wanted: Recipe) -> str:
-    """Of what a recipe says, not of what recipes might say one day."""
-    said = {f.name: getattr(wanted, f.name) for f in fields(wanted)}
-    said = {f.name: said[f.name] for f in fields(wanted) if said[f.name] != f.default}
+    """Of all that a recipe says of training and testing, not of what recipes might say one day."""
+    parts = [f for f in fields(wanted) if f.name not in AFTER_TRAINING - {"test"}]
+    said = {f.name: getattr(wanted, f.name) for f in parts if getattr(wanted, f.name) != f.default}
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
@@ -126,17 +127,16 @@ def _figures(folder: Path) -> dict[str, Any]:
     }
 
 
-def earlier_table(file: Path) -> Mapping[str, Any]:
-    """What `compare` returned for a table that lies there; without rows where none does.
+def earlier_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a table that `compare` made, from its JSON file; none where there is no file.
 
     Raises:
         DataError: it is damaged.
     """
     if not file.exists():
-        return EMPTY
+        return []
     try:
-        found = json.loads(file.read_text())
-        return {"rows": [row for row in found["rows"] if row["name"]]}
+        return [row for row in json.loads(file.read_text())["rows"] if row["name"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: not a table of `compare` ({error!r}); remove it") from error
 

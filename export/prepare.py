@@ -87,10 +87,19 @@ def learned_from(
             raise _nothing(recipe, what)
     packs = [packed(source, places, workers) for source in recipe.train]
     _both_labels("the training data", [s for p in packs for s in p.samples])
+    return packs, validated_on(recipe, places, workers)
+
+
+def validated_on(recipe: Recipe, places: Places, workers: int = 1) -> dict[str, Pack]:
+    """The pictures that validate a recipe, by name of their set.
+
+    Raises:
+        DataError: a set has none of one label.
+    """
     validation = {stem(s.list): packed(s, places, workers) for s in recipe.validate}
     for own in validation.values():
         _both_labels(own.folder.name, own.samples)
-    return packs, validation
+    return validation
 
 
 def _nothing(recipe: Recipe, what: str) -> DataError:
@@ -125,10 +134,12 @@ def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
         return read_labelled(target)
     samples, noted = read_labelled(source), target.with_suffix(".json")
     made_from = _state(samples, places.detector)
-    if target.exists() and not noted.exists():
+    before = json.loads(noted.read_text()) if noted.exists() else {}
+    if target.exists() and "content" not in before:
         # Made before this was noted: taken as fitting, or every old run would be prepared anew.
+        before = made_from
         write(noted, json.dumps(made_from))
-    if not target.exists() or not _fits(json.loads(noted.read_text()), made_from):
+    if not target.exists() or not _fits(before, made_from):
         if target.exists():
             logger.info("%s: other pictures, labels or detector than before; made anew", name)
         samples = _split(_with_faces(name, readable(samples), places, workers))
@@ -159,13 +170,13 @@ def _state(samples: list[Sample], detector: Optional[Path]) -> dict[str, Optiona
     content = repr((samples, [_digest(f) for f in files]))
     asked = detector is not None and detector.is_file() and any(_unknown(s) for s in samples)
     return {
-        "samples": hashlib.sha256(content.encode()).hexdigest(),
+        "content": hashlib.sha256(content.encode()).hexdigest(),
         "detector": digest(detector) if detector is not None and asked else None,
     }
 
 
 def _digest(file: Path) -> Optional[str]:
-    """Of what is in a file, whose date changes when it is copied; None for an unreadable one."""
+    """Of what is in a file, whatever its date; None for an unreadable one."""
     try:
         stat = file.stat()
         return _digest_of(file, stat.st_size, stat.st_mtime_ns)
@@ -181,7 +192,7 @@ def _digest_of(file: Path, size: int, changed: int) -> str:
 def _fits(before: dict[str, Optional[str]], now: dict[str, Optional[str]]) -> bool:
     """Whether it was made of the same, and by the same detector as far as that is known."""
     detectors = {before["detector"], now["detector"]} - {None}
-    return before["samples"] == now["samples"] and len(detectors) < 2
+    return before["content"] == now["content"] and len(detectors) < 2
 
 
 def _unknown(sample: Sample) -> bool:

@@ -197,7 +197,7 @@ def load(name: str) -> Recipe:
                 raw[key] = tuple(raw[key])
         raw["age_weights"] = tuple(dict(raw.get("age_weights", {})).items())
         return Recipe(**raw)
-    except TypeError as error:
+    except (TypeError, AttributeError, DataError) as error:
         raise DataError(f"{path}: {error}; see export/recipe.py") from error
 
 

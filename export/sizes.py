@@ -16,7 +16,6 @@ from .data import Pack
 from .runs import finished, trained_size
 from .validate import by_network, validate
 
-LEAST = 32  # some networks halve their maps five times
 SIZES = (32, 40, 48, 56, 64, 72, 80, 96)  # sides in pixels
 
 
@@ -31,15 +30,18 @@ def table(
         sizes: sides of the input to try, in pixels, beside the run's own.
 
     Raises:
-        DataError: the run is not there or not finished, or a size is too small for any network.
+        DataError: the run is not there or not finished, or a size is too small for its network.
     """
-    if min(sizes) < LEAST:
-        raise DataError(f"--sizes {min(sizes)}: expected sides of {LEAST} pixels or more")
     network, own = finished(run), trained_size(run)
-    means = {
-        size: validate(by_network(network), validation, size, framings)["mean"]
-        for size in sorted({own, *sizes})
-    }
+    means = {}
+    for size in sorted({own, *sizes}):
+        try:
+            graph.cost(network, size)
+        except RuntimeError as error:
+            raise DataError(
+                f"{run.name} cannot see {size} pixels ({error}); name others with --sizes"
+            ) from error
+        means[size] = validate(by_network(network), validation, size, framings)["mean"]
     lines = [
         f"| {size}{' (its own)' if size == own else ''} | "
         f"{graph.cost(network, size)[1] / 1e6:.1f} | {mean:.2f} | {mean - means[own]:+.2f} |"

@@ -152,7 +152,7 @@ def best(
 
     Raises:
         BudgetError: a limit is no number, or not in its unit.
-        ModelError: none fits; says how near each comes.
+        ModelError: none fits; says how near each comes. Or the recorded latencies are damaged.
         BackendError: the device cannot be had.
     """
     budget = Budget(budget_ms, max_mb, min_accuracy)
@@ -193,7 +193,7 @@ def _latency(
         key, here = entry.sha256[:16], host.identity(engine)
         for record in known:
             if record["host"] == here and key in record["p50_ms"]:
-                return float(record["p50_ms"][key]), True
+                return record["p50_ms"][key], True
     with Classifier(entry.name, device=engine, threads=threads) as classifier:
         return _measured(classifier), False
 
@@ -219,10 +219,13 @@ def records() -> list[dict[str, Any]]:
     path = zoo.folder() / TIMINGS
     try:
         found = json.loads(path.read_text())
-        return [{"host": dict(own["host"]), "p50_ms": dict(own["p50_ms"])} for own in found]
+        return [
+            {"host": dict(own["host"]), "p50_ms": {k: float(v) for k, v in own["p50_ms"].items()}}
+            for own in found
+        ]
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{path}: damaged ({error!r}); remove it and run benchmarks/run.py --record"
+            f"{path}: damaged ({error!r}); remove it, then latencies are measured here"
         ) from error

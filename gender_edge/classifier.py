@@ -66,8 +66,9 @@ class Classifier:
                 and "onnxruntime" (the last two on the CPU) take that or raise. `backend` and
                 `provider` say what was taken.
             threads: for the CPU; None for all cores.
-            batch_size: most faces that are run at once; longer inputs are split. OpenVINO compiles
-                smaller networks for full batches on their own when the first one comes.
+            batch_size: most faces that are run at once; longer inputs are split. For full batches
+                OpenVINO compiles smaller networks once more, when the first one comes: a tenth
+                of a second.
             build: build the TensorRT engine first if none that fits is in the cache (minutes).
 
         Raises:
@@ -83,7 +84,8 @@ class Classifier:
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])
-        self._backend.run(np.zeros((1, spec.input_size, spec.input_size, 3), np.uint8))
+        for faces in (1, 2):  # an engine may have ways of its own for one face
+            self._backend.run(np.zeros((faces, spec.input_size, spec.input_size, 3), np.uint8))
 
     @classmethod
     def best(

@@ -93,8 +93,8 @@ class OpenVINOBackend:
 
     def _compile(self, network: Any, size: Optional[int]) -> _Compiled:
         """For batches of one size, or of any."""
-        network = network.clone()
         if size is not None:
+            network = network.clone()
             network.reshape([size, *list(network.inputs[0].get_partial_shape())[1:]])
         return _Compiled(self._core.compile_model(network, "CPU", self._options))
 

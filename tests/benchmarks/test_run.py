@@ -320,7 +320,12 @@ def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
     rate = f"{most['faces_per_s']:.0f}"
     assert own[f"faces/s, {there}, {variant['engine']}"].startswith(rate)
     assert own[f"faces/s, {there}, another"] == "-"
-    assert own["peak MB, another"] == f"{least['resident_mb']['peak']:.0f}"
+    peak = f"{most['resident_mb']['peak']:.0f}"
+    assert own[f"peak MB, {there}, {variant['engine']}"] == peak
+    broken = {"name": "broken", "engine": "another", "error": "no such thing"}
+    *_, last = report.summary({**result, "variants": [*result["variants"], broken]})
+    assert last[0] == "broken" and last[-1] == "failed"
+    assert report.summary({"variants": [broken]}) == []
 
 
 def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def test_another_picture_in_a_file_is_packed_anew(
     assert (packed(Source("faces", "val"), own).image(0) != before).any()
 
 
-def test_a_copy_of_the_same_pictures_is_not_prepared_anew(
+def test_other_dates_of_the_same_pictures_change_nothing(
     own: Places, samples: list[Sample]
 ) -> None:
     annotated("faces", own)

@@ -5,20 +5,32 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="the workshop needs torch: pip install 'gender_edge[export]'")
+
+from torch import nn
+
 from export import augment, mixing, quantize, recipe
+from export.start import optimizer_of
+from export.train import learning_rate
 from gender_edge.errors import DataError
+
+OPTIMIZERS = recipe.CHOICES["optimizer"]
 
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_recipes_here_can_be_read(name: str) -> None:
-    kind, start = recipe.load(name).start
-    assert start == "" if kind in ("random", "trunk", "imagenet") else start
+    assert recipe.load(name).name == Path(name).name
 
 
 def test_every_word_that_is_allowed_means_something() -> None:
     assert set(recipe.CHOICES["augmentation"]) == set(augment.AUGMENTATIONS)
     assert set(recipe.CHOICES["mixing"]) == {"", *mixing.ALPHAS}
     assert set(recipe.CHOICES["calibration"]) == {"best", *quantize.METHODS}
+    own, layer = recipe.load("slim"), nn.Linear(2, 2)
+    kinds = {type(optimizer_of(replace(own, optimizer=o), layer)) for o in OPTIMIZERS}
+    assert len(kinds) == len(OPTIMIZERS)
+    schedules = recipe.CHOICES["schedule"]
+    assert len({learning_rate(1.0, 0.0, 0.3, own) for own in schedules}) == len(schedules)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +44,7 @@ def test_every_word_that_is_allowed_means_something() -> None:
         ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
         ('init = "pruned"', "expected random, trunk, imagenet, run:NAME"),
         ('init = "random:slim"', "expected random, trunk, imagenet, run:NAME"),
+        ("init = 3", "mine.toml"),
         ('init = "file:slim"', "expected random, trunk, imagenet, run:NAME"),
         ("epochs = 3", "unknown entries"),
         ('like = "slimmest"', "no recipe 'slimmest'"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from export.architectures import VGG, VGG_WIDTHS
 from export.augment import AUGMENTATIONS, TURN
 from export.batches import batches, weights_of
 from export.build import Places, build
-from export.compare import compare, earlier_table, markdown, references
+from export.compare import compare, earlier_rows, markdown, references
 from export.data import Pack, pack
 from export.recipe import Recipe
 from export.start import network_of, optimizer_of
@@ -353,20 +354,24 @@ def test_a_row_outlives_its_run(
 ) -> None:
     monkeypatch.setattr(latency, "ROUNDS", 2)
     wanted, places = ran
-    before = compare([wanted], places.runs, tmp_path)
     file = tmp_path / "table.json"
-    file.write_text(json.dumps(before))
-    before = earlier_table(file)
+    file.write_text(json.dumps(compare([wanted], places.runs, tmp_path)))
+    before = earlier_rows(file)
     gone = compare([wanted], tmp_path, tmp_path, before)
-    assert gone["rows"] == [{**before["rows"][0], "kept": True}]
+    assert gone["rows"] == [{**before[0], "kept": True}]
     assert "| tiny_reference (earlier) | 99.9 % | 1 of 2 |" in markdown(gone)
-    again = compare([wanted], places.runs, tmp_path, gone)
+    again = compare([wanted], places.runs, tmp_path, gone["rows"])
     assert "kept" not in again["rows"][0], "measured anew while the run is there"
+    shutil.copytree(places.runs / wanted.name, tmp_path / wanted.name)
+    (tmp_path / wanted.name / "fp32" / "evaluation.json").unlink()
+    reworded = replace(wanted, protocol="in other words")
+    begun = compare([reworded], tmp_path, tmp_path, gone["rows"])
+    assert begun["rows"] == [{**before[0], "protocol": "in other words", "kept": True}]
     changed = compare([replace(wanted, learning_rate=1.0)], tmp_path, tmp_path, before)
-    assert changed["rows"][0]["state"] == "not run"
+    assert changed["rows"][0]["state"] == "run of another recipe (learning_rate)"
     file.write_text('{"rows": [1]}')
     with pytest.raises(DataError, match="remove it"):
-        earlier_table(file)
+        earlier_rows(file)
 
 
 def cells(line: str) -> list[str]:

@@ -25,8 +25,8 @@ def test_cost_and_accuracy_by_size(
         *_, last = csv.DictReader(file)
     assert own[1] == pytest.approx(float(last["mean"]), abs=0.1) and own[2] == 0
     assert large[2] == pytest.approx(large[1] - own[1], abs=0.02)
-    assert main([*argv, "--workers=0", "--sizes", "31"]) == 2
-    assert "32 pixels or more" in capsys.readouterr().err
+    assert main([*argv, "--workers=0", "--sizes", "1"]) == 2
+    assert "name others with --sizes" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_there(

@@ -186,7 +186,9 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected per cent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["[{", '{"a": 1}', "[1]", '[{"host": {}}]'])
+@pytest.mark.parametrize(
+    "content", ["[{", '{"a": 1}', "[1]", '[{"host": {}}]', '[{"host": {}, "p50_ms": {"a": null}}]']
+)
 def test_damaged_records_are_told(
     content: str,
     tmp_path: Path,

@@ -63,6 +63,25 @@ def test_many_threads() -> None:
         classifier.probabilities(batches[0])
 
 
+def test_many_threads_compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first full batches come together: one compiles, the others wait for it."""
+    compiled: list[Any] = []
+    compile_one = OpenVINOBackend._compile
+
+    def counting(backend: OpenVINOBackend, network: Any, size: Any) -> Any:
+        compiled.append(size)
+        return compile_one(backend, network, size)
+
+    monkeypatch.setattr(OpenVINOBackend, "_compile", counting)
+    with Classifier("nano_gray_int8", device="openvino", batch_size=8) as classifier:
+        batch = crops(classifier, 8)
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(classifier.probabilities, [batch] * 12))
+    assert sorted(compiled, key=str) == [1, 8, None]
+    for own in found[1:]:
+        np.testing.assert_array_equal(own, found[0])
+
+
 def test_closing_meanwhile_keeps_nothing() -> None:
     """A call that runs has its answer, and with it goes the last that holds the model."""
     backend = OpenVINOBackend(zoo.read(zoo.default()), "default")
@@ -81,7 +100,7 @@ def test_closing_meanwhile_keeps_nothing() -> None:
     held = weakref.ref(compiled)
     del compiled
     np.testing.assert_array_equal(backend.run(batch), expected)
-    assert held() is None
+    assert held() is None and backend._network is None
 
 
 def test_sizes_asked_often_have_a_network_of_their_own() -> None:
