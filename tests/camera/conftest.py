@@ -14,12 +14,14 @@ import pytest
 
 from gender_edge import faces
 from gender_edge.faces import Detector, Faces
+from gender_edge.tracks import Smoothing
 
 YUNET = Path(__file__).resolve().parents[3] / "shared" / "peers" / "detector"
 SYSTEM_PYTHON = "/usr/bin/python3"  # GStreamer's Python packages belong to the system's
 SIZE = (640, 480)
 SIDE = 150  # px: of a pasted face picture
 BLOCK, BITS = 16, 9  # px of a bit of the number that is drawn into a frame, black or white
+EVERY_FRAME = Smoothing(sure=1e9)  # no track ever rests
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-import socket
 import threading
 import time
 import weakref
@@ -13,94 +11,25 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import BackendError, Classifier, DataError, ModelError, images
+from gender_edge import Classifier, DataError, images
 from gender_edge.batcher import Batcher
 from gender_edge.camera import Camera
-from gender_edge.faces import Detector, Faces, as_faces
+from gender_edge.faces import Detector, Faces
 from gender_edge.pipeline import BACKLOG, Pipeline, Result
 from gender_edge.tracks import Smoothing
-from tests.camera.conftest import SIDE, SIZE, RtspServer, Scripted, drawn_number, place, wait_for
+from tests.camera.conftest import (
+    EVERY_FRAME,
+    SIDE,
+    SIZE,
+    RtspServer,
+    Scripted,
+    drawn_number,
+    place,
+    wait_for,
+)
 from tests.conftest import PORTRAIT_BOX, labelled
 
-EVERY_FRAME = Smoothing(sure=1e9)  # no track ever rests
 BOX = np.array([[40, 40, 60, 60]])
-
-
-def _crops(classifier: Classifier, seed: int, count: int) -> list[np.ndarray]:
-    side = classifier.spec.input_size
-    return list(np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8))
-
-
-def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -> None:
-    batcher = Batcher(classifier, max_batch=64, max_delay=5.0)
-    answers: dict[int, np.ndarray] = {}
-    barrier = threading.Barrier(6)
-
-    def ask(number: int) -> None:
-        with batcher.caller():
-            barrier.wait()
-            answers[number] = batcher.ask(_crops(classifier, number, number))
-
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(1, 7)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - started < 4  # all waited for it: the delay is not sat out
-    assert batcher.batches == 1 and batcher.faces == 21
-    for number, own in answers.items():
-        expected = [
-            p.female for p in classifier.predict(np.stack(_crops(classifier, number, number)))
-        ]
-        np.testing.assert_allclose(own, expected, atol=2e-3)
-    batcher.close()
-    with pytest.raises(BackendError, match="closed"):
-        batcher.ask(_crops(classifier, 0, 1))
-
-
-def test_a_batch_has_its_limits(classifier: Classifier) -> None:
-    """Full batches run at once; a lonely question waits for the delay and no longer."""
-    batcher = Batcher(classifier, max_batch=4, max_delay=0.05)
-    with batcher.caller(), batcher.caller():  # the second never asks
-        started = time.monotonic()
-        assert len(batcher.ask(_crops(classifier, 1, 2))) == 2
-        assert 0.04 < time.monotonic() - started < 2
-        batcher.max_delay = 5.0
-        started = time.monotonic()
-        assert len(batcher.ask(_crops(classifier, 1, 9))) == 9  # one question stays whole
-        assert time.monotonic() - started < 2
-        assert len(batcher.ask([])) == 0
-    batcher.close()
-
-
-def test_crops_that_do_not_fit_cost_their_batch_and_no_more(classifier: Classifier) -> None:
-    """Two callers whose crops cannot be one batch: both are told, and nobody waits for ever."""
-    batcher, told = Batcher(classifier, max_delay=0.5), []
-
-    def ask(crops: list[np.ndarray]) -> None:
-        try:
-            batcher.ask(crops)
-        except Exception as error:
-            told.append(error)
-
-    odd = [np.zeros((3, 3, 3), np.uint8)]
-    threads = [threading.Thread(target=ask, args=(c,)) for c in (odd, _crops(classifier, 0, 1))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive()
-    assert told and len(batcher.ask(_crops(classifier, 0, 1))) == 1
-    batcher.close()
-
-
-def test_an_engine_that_fails_is_told_and_survives(classifier: Classifier) -> None:
-    batcher = Batcher(classifier)
-    with pytest.raises(Exception, match="expected uint8"):
-        batcher.ask([np.zeros((3, 3, 3), np.uint8)])
-    assert len(batcher.ask(_crops(classifier, 0, 1))) == 1
-    batcher.close()
 
 
 def test_real_faces_are_found_and_followed(
@@ -234,101 +163,6 @@ def test_callbacks(portrait_clip: Path, classifier: Classifier) -> None:
     with Pipeline([str(portrait_clip)], classifier, Scripted(2)) as pipeline:
         pipeline.run(called.append)
     assert [result.number for result in called] == list(range(30))
-
-
-def test_asyncio(clip: Callable[..., Path], head: np.ndarray, classifier: Classifier) -> None:
-    """Between two results, others have their turn."""
-    path = str(clip("slow", [head], 10, fps=5))
-    ticks, seen = 0, []
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    async def collect() -> None:
-        ticking = asyncio.create_task(tick())
-        async with Pipeline([Camera(path, live=True)], classifier, Scripted(1)) as pipeline:
-            async for result in pipeline:
-                seen.append((result.number, ticks))
-        assert not any(lane.thread.is_alive() for lane in pipeline._lanes if lane.thread)
-        ticking.cancel()
-
-    asyncio.run(collect())
-    assert [number for number, _ in seen] == list(range(10))
-    assert np.median(np.diff([at for _, at in seen])) >= 5  # there is time for 20
-
-
-def test_asyncio_has_its_turn_though_results_never_run_out(
-    portrait_clip: Path, classifier: Classifier
-) -> None:
-    ticks, seen = 0, []
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0)
-            ticks += 1
-
-    async def collect() -> None:
-        ticking = asyncio.create_task(tick())
-        async with Pipeline([str(portrait_clip)], classifier, Scripted(1)) as pipeline:
-            async for _ in pipeline:
-                time.sleep(0.02)  # the next is there before it is asked for
-                seen.append(ticks)
-        ticking.cancel()
-
-    asyncio.run(collect())
-    assert len(seen) == 30 and len(set(seen)) == 30
-
-
-def test_asyncio_loses_nothing_when_cancelled(portrait_clip: Path, classifier: Classifier) -> None:
-    def slow(frame: np.ndarray) -> Faces:
-        time.sleep(0.02)
-        return as_faces([])
-
-    async def collect() -> tuple[list[int], int]:
-        numbers, timeouts = [], 0
-        async with Pipeline([str(portrait_clip)], classifier, slow) as pipeline:
-            while True:
-                try:
-                    result = await asyncio.wait_for(pipeline.__anext__(), 0.005)
-                    numbers.append(result.number)
-                except asyncio.TimeoutError:
-                    timeouts += 1
-                except StopAsyncIteration:
-                    return numbers, timeouts
-
-    numbers, timeouts = asyncio.run(collect())
-    assert numbers == list(range(30)) and timeouts >= 10
-
-
-def test_asyncio_ends_though_a_camera_never_answers(
-    silent: socket.socket, classifier: Classifier
-) -> None:
-    """And though nobody closed the pipeline."""
-    url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/door"
-    pipeline = Pipeline([url], classifier, Scripted(1))
-
-    async def give_up() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(pipeline.__anext__(), 0.2)
-
-    started = time.monotonic()
-    asyncio.run(give_up())
-    assert time.monotonic() - started < 2
-    pipeline.close()
-    assert list(pipeline) == []
-
-
-def test_asyncio_tells_what_failed(portrait_clip: Path, classifier: Classifier) -> None:
-    async def collect() -> None:
-        async for _ in Pipeline([str(portrait_clip)], classifier, lambda frame: None):
-            pass
-
-    with pytest.raises(ModelError, match="the detector gave NoneType"):
-        asyncio.run(collect())
 
 
 def test_a_detector_that_fails_ends_the_pipeline_and_leaves_no_thread(

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from gender_edge import BackendError, Classifier
+from gender_edge.batcher import Batcher
+
+
+def _crops(classifier: Classifier, seed: int, count: int) -> list[np.ndarray]:
+    side = classifier.spec.input_size
+    return list(np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8))
+
+
+def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -> None:
+    batcher = Batcher(classifier, max_batch=64, max_delay=5.0)
+    answers: dict[int, np.ndarray] = {}
+    barrier = threading.Barrier(6)
+
+    def ask(number: int) -> None:
+        with batcher.caller():
+            barrier.wait()
+            answers[number] = batcher.ask(_crops(classifier, number, number))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(1, 7)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 4  # all waited for it: the delay is not sat out
+    assert batcher.batches == 1 and batcher.faces == 21
+    for number, own in answers.items():
+        expected = [
+            p.female for p in classifier.predict(np.stack(_crops(classifier, number, number)))
+        ]
+        np.testing.assert_allclose(own, expected, atol=2e-3)
+    batcher.close()
+    with pytest.raises(BackendError, match="closed"):
+        batcher.ask(_crops(classifier, 0, 1))
+
+
+def test_a_batch_has_its_limits(classifier: Classifier) -> None:
+    """Full batches run at once; a lonely question waits for the delay and no longer."""
+    batcher = Batcher(classifier, max_batch=4, max_delay=0.05)
+    with batcher.caller(), batcher.caller():  # the second never asks
+        started = time.monotonic()
+        assert len(batcher.ask(_crops(classifier, 1, 2))) == 2
+        assert 0.04 < time.monotonic() - started < 2
+        batcher.max_delay = 5.0
+        started = time.monotonic()
+        assert len(batcher.ask(_crops(classifier, 1, 9))) == 9  # one question stays whole
+        assert time.monotonic() - started < 2
+        assert len(batcher.ask([])) == 0
+    batcher.close()
+
+
+def test_crops_that_do_not_fit_cost_their_batch_and_no_more(classifier: Classifier) -> None:
+    """Two callers whose crops cannot be one batch: both are told, and nobody waits for ever."""
+    batcher, told = Batcher(classifier, max_delay=0.5), []
+
+    def ask(crops: list[np.ndarray]) -> None:
+        try:
+            batcher.ask(crops)
+        except Exception as error:
+            told.append(error)
+
+    odd = [np.zeros((3, 3, 3), np.uint8)]
+    threads = [threading.Thread(target=ask, args=(c,)) for c in (odd, _crops(classifier, 0, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert told and len(batcher.ask(_crops(classifier, 0, 1))) == 1
+    batcher.close()
+
+
+def test_an_engine_that_fails_is_told_and_survives(classifier: Classifier) -> None:
+    batcher = Batcher(classifier)
+    with pytest.raises(Exception, match="expected uint8"):
+        batcher.ask([np.zeros((3, 3, 3), np.uint8)])
+    assert len(batcher.ask(_crops(classifier, 0, 1))) == 1
+    batcher.close()
