@@ -57,8 +57,8 @@ class OpenVINOBackend:
             network = self._core.read_model(model)
             self.spec = _spec(network, source)
             if self.spec.precision == "int8":
-                # In bfloat16 the few layers between (luminance above all) were rounded in one size of
-                # batch and not in another: other answers, for no more speed.
+                # In bfloat16 the few layers between (luminance above all) were rounded in one size
+                # of batch and not in another: other answers, for no more speed.
                 self._options["INFERENCE_PRECISION_HINT"] = "f32"
             any_size = self._compile(network, None)
         except RuntimeError as error:
