@@ -315,12 +315,8 @@ def _gpus(result: dict[str, Any]) -> str:
     )
 
 
-def update_readme(readme: Path, result: dict[str, Any], details: str) -> None:
-    """Put the summary of a result between the marks of a README, with a link to all its tables."""
-    page = readme.read_text()
-    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{readme}: has no {START} and {END}; put them where the table belongs")
+def for_readme(result: dict[str, Any], details: str) -> str:
+    """What a README shows of a result, in Markdown, with a link to all its tables."""
     packages = ", ".join(f"{k} {v}" for k, v in result["machine"]["packages"].items())
     piped = ["\n".join(_piped(table)) for table in (summary(result), set_rows(result)) if table]
     note = (
@@ -331,7 +327,15 @@ def update_readme(readme: Path, result: dict[str, Any], details: str) -> None:
         "Percentiles, memory by step, the distance to the machine's peaks and how all this was "
         f"measured: [{Path(details).name}]({details})."
     )
-    text = "\n\n".join([*piped, note])
+    return "\n\n".join([*piped, note])
+
+
+def update_readme(readme: Path, text: str) -> None:
+    """Put what `for_readme` gave between the marks of a README."""
+    page = readme.read_text()
+    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{readme}: has no {START} and {END}; put them where the table belongs")
     readme.write_text(pattern.sub(lambda _: f"{START}\n{text}\n{END}", page))
 
 
@@ -351,7 +355,7 @@ def main() -> int:
         details = arguments.result.with_suffix(".md")
         details.write_text(markdown(result))
         home = arguments.readme.resolve().parent
-        update_readme(arguments.readme, result, os.path.relpath(details, home))
+        update_readme(arguments.readme, for_readme(result, os.path.relpath(details, home)))
     if arguments.plot:
         figures.save_front(result, arguments.plot)
     print(text(result))

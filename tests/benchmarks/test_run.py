@@ -295,13 +295,13 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        report.update_readme(readme, result, "results/all.md")
+        report.update_readme(readme, report.for_readme(result, "results/all.md"))
         page = readme.read_text()
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
         assert page.count("| variant | accuracy, % |") == 1 and "(results/all.md)" in page
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
-        report.update_readme(readme, result, "results/all.md")
+        report.update_readme(readme, report.for_readme(result, "results/all.md"))
 
 
 def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
