@@ -282,8 +282,8 @@ def _robustness(own: dict[str, Any]) -> str:
     lines = [
         "## Bad pictures",
         "",
-        "Balanced accuracy in %, mean over the sets (at most 1,000 faces of each), of crops that",
-        "were altered after they were cut (`export/robustness.py` says how).",
+        "Balanced accuracy in %, mean over the sets (at most 1,000 faces of each): aligned crops,",
+        "altered after they were cut, and crops by boxes (`export/robustness.py` says how).",
         "",
         "| pictures | balanced accuracy | women right | men right |",
         "|---|---|---|---|",

@@ -1,9 +1,9 @@
-"""Accuracy on pictures as bad cameras, dim rooms and masks make them."""
+"""Accuracy on pictures as bad cameras, dim rooms and masks make them, and by other boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import cv2
 import numpy as np
@@ -72,6 +72,8 @@ CONDITIONS: Mapping[str, Alter] = {
     "lower half covered": _masked,
     "hair of the other label": _other_hair,
 }
+# How much larger than the set's own a box is: detectors differ by about that much.
+BOXES = {"box of 80 %": 0.8, "its own box": 1.0, "box of 125 %": 1.25, "box of 150 %": 1.5}
 
 
 def measure(classifier: Classifier, sets: Sequence[Sequence[Sample]]) -> dict[str, dict[str, Any]]:
@@ -85,20 +87,34 @@ def measure(classifier: Classifier, sets: Sequence[Sequence[Sample]]) -> dict[st
     found = {}
     for name, alter in CONDITIONS.items():
         rng = np.random.default_rng(0)
-        rows = []
-        for crops, truth in cut:
-            others = crops[_of_the_other_label(truth, rng)]
-            altered = np.stack([alter(*pair, rng) for pair in zip(crops, others)])
-            right = (_female(classifier, altered) >= 0.5) == truth
-            rows.append(
-                {
-                    "balanced_accuracy": evaluation.balanced(right, truth),
-                    "women": evaluation.proportion(right[truth]),
-                    "men": evaluation.proportion(right[~truth]),
-                }
-            )
-        found[name] = {key: mean_accuracy([row[key] for row in rows]) for key in rows[0]}
+        found[name] = _means(classifier, [_altered(*part, alter, rng) for part in cut])
+    for name, scale in BOXES.items():
+        found[name] = _means(classifier, [_cut(classifier, samples, scale) for samples in sets])
     return found
+
+
+def _altered(
+    crops: np.ndarray, truth: np.ndarray, alter: Alter, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    others = crops[_of_the_other_label(truth, rng)]
+    return np.stack([alter(*pair, rng) for pair in zip(crops, others)]), truth
+
+
+def _means(
+    classifier: Classifier, cut: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, dict[str, float]]:
+    """What `measure` returns of one condition, from the crops and the truth of every set."""
+    rows = []
+    for crops, truth in cut:
+        right = (_female(classifier, crops) >= 0.5) == truth
+        rows.append(
+            {
+                "balanced_accuracy": evaluation.balanced(right, truth),
+                "women": evaluation.proportion(right[truth]),
+                "men": evaluation.proportion(right[~truth]),
+            }
+        )
+    return {key: mean_accuracy([row[key] for row in rows]) for key in rows[0]}
 
 
 def _of_the_other_label(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -109,15 +125,31 @@ def _of_the_other_label(truth: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return np.array([rng.choice(members[bool(own)]) for own in truth])
 
 
-def _cut(classifier: Classifier, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+def _cut(
+    classifier: Classifier, samples: Sequence[Sample], scale: Optional[float] = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops and whether each is a woman's: aligned, or by boxes that many times as large."""
     chosen = np.linspace(0, len(samples) - 1, min(FACES, len(samples))).astype(int)
     crops, truth = [], []
     for sample in (samples[i] for i in chosen):
-        box, landmarks = evaluation.guides(sample, "landmarks")
+        box, landmarks = evaluation.guides(sample, "landmarks" if scale is None else "box")
         image = images.decode(sample.read(), sample.name)
-        crops.append(classifier.crop(image, box=box, landmarks=landmarks))
+        crops.append(classifier.crop(image, box=_scaled(box, scale or 1), landmarks=landmarks))
         truth.append(sample.label == "female")
     return np.stack(crops), np.array(truth)
+
+
+def _scaled(box: Optional[Sequence[float]], scale: float) -> Optional[tuple[float, ...]]:
+    """The box x, y, w, h, that many times as large about its centre."""
+    if box is None:
+        return None
+    x, y, width, height = box
+    return (
+        x + width * (1 - scale) / 2,
+        y + height * (1 - scale) / 2,
+        width * scale,
+        height * scale,
+    )
 
 
 def _female(classifier: Classifier, crops: np.ndarray) -> np.ndarray:

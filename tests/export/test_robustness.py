@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from export.robustness import CONDITIONS, measure
+from export.robustness import BOXES, CONDITIONS, measure
 from gender_edge import Classifier, DataError
-from gender_edge.labelled import Sample
+from gender_edge.labelled import LABELS, Sample
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -32,13 +33,29 @@ def test_sets_count_the_same(face: np.ndarray, tmp_path: Path) -> None:
     with Classifier() as classifier:
         female = classifier(path)[0].female >= 0.5
         found = measure(classifier, [[right, wrong], [right, wrong, wrong]])
-    assert set(found) == set(CONDITIONS)
+    assert list(found) == [*CONDITIONS, *BOXES]
     plain = found["as it is"]
     assert [plain[key]["value"] for key in ("women", "men")] == [female, not female]
     both = plain["balanced_accuracy"]
     assert both["low"] < both["value"] == 0.5 < both["high"]
     with Classifier() as classifier, pytest.raises(DataError, match="both labels"):
         measure(classifier, [[right, right]])
+
+
+def test_boxes_of_other_sizes_are_cut(portrait_path: Path) -> None:
+    """What is measured is what `crop` gives for a box that is larger about its centre."""
+    asked = []
+
+    class Noting(Classifier):
+        def crop(self, *arguments: Any, **guides: Any) -> np.ndarray:
+            asked.append(guides["box"])
+            return super().crop(*arguments, **guides)
+
+    female, male = (Sample(portrait_path, label, box=(178, 63, 90, 113)) for label in LABELS)
+    with Noting() as classifier:
+        found = measure(classifier, [[female, male]])
+    assert found["its own box"]["women"]["value"] == 1
+    assert asked[-2:] == [(155.5, 34.75, 135, 169.5)] * 2
 
 
 def test_hair_is_that_of_the_other_label(face: np.ndarray) -> None:
