@@ -1,23 +1,30 @@
 """Varied crops for training: the runtime's own crop under random framing and light.
 
-Half of the crops are aligned by landmarks, the others cut by box or left whole, because users
-will have all three. Reference systems get the plain variations that their authors used.
+Not half of the crops are aligned by landmarks, the others go by box, by what somebody cut out by
+it, or by nothing, because users will have all four. Reference systems get the plain variations that
+their authors used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from math import ceil
 
 import cv2
 import numpy as np
 
 from gender_edge import images
-from gender_edge.evaluation import FRAMINGS, guides
+from gender_edge.evaluation import guides
 from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
 
-FRAMING_SHARES = (0.5, 0.25, 0.25)  # of evaluation.FRAMINGS
+Box = tuple[float, ...]  # x, y, width, height in pixels
+
+CUT_OUT = "cut out"  # by a box, so that nothing is left around it
+FRAMING_SHARES = {"landmarks": 0.45, "box": 0.2, "whole": 0.15, CUT_OUT: 0.2}
+BOX_SCALES = (0.75, 1.6)  # of the set's own boxes: detectors and people who cut faces out differ
 TURN = 15.0  # degrees
 PLAIN = 0.15  # share of crops whose surroundings are one colour
 
@@ -32,8 +39,12 @@ def training_crop(
     image: np.ndarray, sample: Sample, rule: CropRule, size: int, rng: np.random.Generator
 ) -> np.ndarray:
     """One random uint8 (size, size, 3) view of a face."""
-    framing = rng.choice(FRAMINGS, p=FRAMING_SHARES)
-    matrix = framed(sample, image.shape, rule, framing)
+    framing = rng.choice(list(FRAMING_SHARES), p=list(FRAMING_SHARES.values()))
+    if sample.box is not None and framing in ("box", CUT_OUT):
+        box = scaled(sample.box, np.exp(rng.uniform(*np.log(BOX_SCALES))))
+        sample = replace(sample, box=box)
+        image = inside(image, box) if framing == CUT_OUT else image
+    matrix = framed(sample, image.shape, rule, "whole" if framing == CUT_OUT else framing)
     jitter = _jitter(rng, loose=framing != "landmarks")
     matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
     crop = degraded(lit(images.cut(image, matrix, size, rule.fill), rng), rng)
@@ -57,6 +68,20 @@ def face_mask(size: int, rule: CropRule, scale: float = 1.0) -> np.ndarray:
 def onto(crop: np.ndarray, behind: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A crop where the mask is 1, and another one elsewhere: hair and collar must not decide."""
     return np.where(mask[..., None] == 1, crop, behind)
+
+
+def scaled(box: Box, factor: float) -> Box:
+    """A box (x, y, width, height) that is larger by a factor about the same centre."""
+    x, y, width, height = box
+    more = factor - 1
+    return x - width * more / 2, y - height * more / 2, width * factor, height * factor
+
+
+def inside(image: np.ndarray, box: Box) -> np.ndarray:
+    """What a box (x, y, width, height) holds of a picture: at least a pixel."""
+    (x, y, width, height), (rows, columns) = box, image.shape[:2]
+    left, top = min(max(int(x), 0), columns - 1), min(max(int(y), 0), rows - 1)
+    return image[top : max(top + 1, ceil(y + height)), left : max(left + 1, ceil(x + width))]
 
 
 def _jitter(rng: np.random.Generator, loose: bool) -> np.ndarray:

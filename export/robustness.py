@@ -15,7 +15,7 @@ from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
 from gender_edge.zoo import mean_accuracy
 
-from .augment import face_mask, onto
+from .augment import face_mask, inside, onto, scaled
 
 FACES = 1000  # of each set, evenly taken
 # A crop, one of a face with the other label, chance.
@@ -72,8 +72,16 @@ CONDITIONS: Mapping[str, Alter] = {
     "lower half covered": _masked,
     "hair of the other label": _other_hair,
 }
-# How much larger than the set's own a box is: detectors differ by about that much.
-BOXES = {"box of 80 %": 0.8, "its own box": 1.0, "box of 125 %": 1.25, "box of 150 %": 1.5}
+# How much larger than the set's own a box is, and whether only what it holds is given, as a crop:
+# detectors and people who cut faces out differ by about that much.
+BOXES: Mapping[str, tuple[float, bool]] = {
+    "box of 80 %": (0.8, False),
+    "its own box": (1.0, False),
+    "box of 125 %": (1.25, False),
+    "box of 150 %": (1.5, False),
+    "cut out by its own box": (1.0, True),
+    "cut out by a box of 125 %": (1.25, True),
+}
 
 
 def measure(classifier: Classifier, sets: Sequence[Sequence[Sample]]) -> dict[str, dict[str, Any]]:
@@ -88,8 +96,8 @@ def measure(classifier: Classifier, sets: Sequence[Sequence[Sample]]) -> dict[st
     for name, alter in CONDITIONS.items():
         rng = np.random.default_rng(0)
         found[name] = _means(classifier, [_altered(*part, alter, rng) for part in cut])
-    for name, scale in BOXES.items():
-        found[name] = _means(classifier, [_cut(classifier, samples, scale) for samples in sets])
+    for name, box in BOXES.items():
+        found[name] = _means(classifier, [_cut(classifier, samples, box) for samples in sets])
     return found
 
 
@@ -126,30 +134,20 @@ def _of_the_other_label(truth: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 
 def _cut(
-    classifier: Classifier, samples: Sequence[Sample], scale: Optional[float] = None
+    classifier: Classifier, samples: Sequence[Sample], by: Optional[tuple[float, bool]] = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crops and whether each is a woman's: aligned, or by boxes that many times as large."""
+    """Crops and whether each is a woman's: aligned, or by one of `BOXES`."""
     chosen = np.linspace(0, len(samples) - 1, min(FACES, len(samples))).astype(int)
     crops, truth = [], []
     for sample in (samples[i] for i in chosen):
-        box, landmarks = evaluation.guides(sample, "landmarks" if scale is None else "box")
+        box, landmarks = evaluation.guides(sample, "landmarks" if by is None else "box")
         image = images.decode(sample.read(), sample.name)
-        crops.append(classifier.crop(image, box=_scaled(box, scale or 1), landmarks=landmarks))
+        if by is not None and box is not None:
+            box = scaled(box, by[0])
+            image, box = (inside(image, box), None) if by[1] else (image, box)
+        crops.append(classifier.crop(image, box=box, landmarks=landmarks))
         truth.append(sample.label == "female")
     return np.stack(crops), np.array(truth)
-
-
-def _scaled(box: Optional[Sequence[float]], scale: float) -> Optional[tuple[float, ...]]:
-    """The box x, y, w, h, that many times as large about its centre."""
-    if box is None:
-        return None
-    x, y, width, height = box
-    return (
-        x + width * (1 - scale) / 2,
-        y + height * (1 - scale) / 2,
-        width * scale,
-        height * scale,
-    )
 
 
 def _female(classifier: Classifier, crops: np.ndarray) -> np.ndarray:

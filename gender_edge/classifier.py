@@ -144,7 +144,8 @@ class Classifier:
         Args:
             faces: one crop, a list or other iterable of them (of any sizes), or one uint8 array
                 (N, H, W, C). A crop is a path, the bytes of a file, a uint8 array of shape (H, W),
-                (H, W, 1), (H, W, 3) or (H, W, 4), or a PIL image. Its central square is used.
+                (H, W, 1), (H, W, 3) or (H, W, 4), or a PIL image. What is not square is cut, and
+                filled with grey, to the square of its area.
             color: channel order of arrays, "bgr" (OpenCV's) or "rgb".
             errors: "raise", or "return" to put the error of a bad image in its place.
 

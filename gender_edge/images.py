@@ -215,9 +215,15 @@ def _numbers(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 
 def whole_matrix(shape: Sequence[int]) -> np.ndarray:
-    """The picture is a face crop already: its central square."""
+    """The picture is a face crop already: the square of its area about its centre.
+
+    The largest square inside cuts chin and forehead off what a detector's box holds, the smallest
+    around it makes the faces of photographs small; both lose accuracy (`export/NOTES.md`). Of very
+    long pictures it is the square of twice their shorter side, so that half of it is picture.
+    """
     height, width = shape[:2]
-    return _square_matrix(width / 2, height / 2, min(width, height))
+    side = min(math.sqrt(width * height), 2 * min(width, height))
+    return _square_matrix(width / 2, height / 2, side)
 
 
 def _square_matrix(centre_x: float, centre_y: float, side: float) -> np.ndarray:

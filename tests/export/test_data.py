@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from export import annotate
-from export.augment import evaluation_crop, training_crop
+from export import annotate, augment
+from export.augment import evaluation_crop, inside, scaled, training_crop
 from export.batches import draw
 from export.data import drop_copies, pack, readable, split_off
 from export.duplicates import components, fingerprints, near_pairs
@@ -142,6 +142,33 @@ def test_pack_keeps_pixels_and_scales_landmarks(tmp_path: Path) -> None:
     assert packed.samples[1].box == (0, 0, 100, 200)
     assert packed.samples[1].landmarks is not None
     assert packed.samples[1].landmarks[4] == (100.0, 50.0)
+
+
+def test_training_crops_hold_what_boxes_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a box the surroundings are seen, in what was cut out by it they are not."""
+    image = np.full((200, 200, 3), 250, np.uint8)
+    image[60:140, 70:130] = 10
+    sample = Sample(Path("x"), "male", box=(70, 60, 60, 80))
+    monkeypatch.setattr(augment, "BOX_SCALES", (1.0, 1.0))
+    for name in ("lit", "degraded", "_occlude"):
+        monkeypatch.setattr(augment, name, lambda crop, rng: crop)
+    monkeypatch.setattr(augment, "PLAIN", 0)
+    for framing, outside in ((augment.CUT_OUT, False), ("box", True)):
+        monkeypatch.setattr(augment, "FRAMING_SHARES", {framing: 1.0})
+        crops = [
+            training_crop(image, sample, CropRule(), 48, np.random.default_rng(seed))
+            for seed in range(5)
+        ]
+        assert all((crop == 10).any() for crop in crops)
+        assert [bool((crop > 150).any()) for crop in crops] == [outside] * 5
+
+
+def test_what_a_box_holds() -> None:
+    image = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    np.testing.assert_array_equal(inside(image, (2.0, 3.0, 4.0, 5.0)), image[3:8, 2:6])
+    assert inside(image, (-5.0, -5.0, 8.0, 8.0)).shape == (3, 3)
+    assert inside(image, (30.0, 30.0, 8.0, 8.0)).shape == (1, 1)
+    assert scaled((2.0, 3.0, 4.0, 8.0), 1.5) == (1.0, 1.0, 6.0, 12.0)
 
 
 def test_training_crops_repeat_with_their_seed() -> None:

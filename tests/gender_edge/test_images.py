@@ -359,10 +359,18 @@ def test_cut_refuses_what_is_not_in_the_picture(picture: np.ndarray, box: Any) -
         images.cut(picture, images.box_matrix(box, RULE), 16, 127)
 
 
-def test_whole_takes_the_central_square() -> None:
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, 10:20] = 200
-    assert (images.cut(wide, images.whole_matrix(wide.shape), 10, 0) == 200).all()
+@pytest.mark.parametrize(("width", "side"), [(10, 10), (40, 20), (90, 20), (4000, 20)])
+def test_whole_takes_the_square_of_its_area(width: int, side: int) -> None:
+    """About the centre; the columns that a square of that side holds are 200, the others 90."""
+    wide = np.full((10, width, 3), 90, np.uint8)
+    start = (width - min(side, width)) // 2
+    wide[:, start : start + side] = 200
+    for picture in (wide, wide.transpose(1, 0, 2)):
+        crop = images.cut(picture, images.whole_matrix(picture.shape), side, 0)
+        crop = crop if picture is wide else crop.transpose(1, 0, 2)
+        bar = (side - 10) // 2
+        assert (crop[bar : side - bar] == 200).all()
+        assert not crop[:bar].any() and not crop[side - bar :].any()
 
 
 def test_a_crop_without_area_is_told() -> None:
