@@ -25,6 +25,7 @@ Box = tuple[float, ...]  # x, y, width, height in pixels
 CUT_OUT = "cut out"  # by a box, so that nothing is left around it
 FRAMING_SHARES = {"landmarks": 0.45, "box": 0.2, "whole": 0.15, CUT_OUT: 0.2}
 BOX_SCALES = (0.75, 1.6)  # of the set's own boxes: detectors and people who cut faces out differ
+LARGEST_BOX = 1.4  # times the shorter side of its picture: beyond, a crop holds next to nothing
 TURN = 15.0  # degrees
 PLAIN = 0.15  # share of crops whose surroundings are one colour
 
@@ -41,7 +42,7 @@ def training_crop(
     """One random uint8 (size, size, 3) view of a face."""
     framing = rng.choice(list(FRAMING_SHARES), p=list(FRAMING_SHARES.values()))
     if sample.box is not None and framing in ("box", CUT_OUT):
-        box = scaled(sample.box, np.exp(rng.uniform(*np.log(BOX_SCALES))))
+        box = scaled(sample.box, np.exp(rng.uniform(*np.log(BOX_SCALES))), image.shape)
         sample = replace(sample, box=box)
         image = inside(image, box) if framing == CUT_OUT else image
     matrix = framed(sample, image.shape, rule, "whole" if framing == CUT_OUT else framing)
@@ -70,11 +71,14 @@ def onto(crop: np.ndarray, behind: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None] == 1, crop, behind)
 
 
-def scaled(box: Box, factor: float) -> Box:
-    """A box (x, y, width, height) that is larger by a factor about the same centre."""
+def scaled(box: Box, factor: float, shape: tuple[int, ...]) -> Box:
+    """A box (x, y, width, height) that is larger by a factor about the same centre, but not grown
+    beyond `LARGEST_BOX` in a picture of that shape.
+    """
     x, y, width, height = box
-    more = factor - 1
-    return x - width * more / 2, y - height * more / 2, width * factor, height * factor
+    most = LARGEST_BOX * min(shape[:2]) / max(width, height)
+    more = min(factor, max(1.0, most)) - 1
+    return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
 
 
 def inside(image: np.ndarray, box: Box) -> np.ndarray:

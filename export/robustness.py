@@ -143,7 +143,7 @@ def _cut(
         box, landmarks = evaluation.guides(sample, "landmarks" if by is None else "box")
         image = images.decode(sample.read(), sample.name)
         if by is not None and box is not None:
-            box = scaled(box, by[0])
+            box = scaled(box, by[0], image.shape)
             image, box = (inside(image, box), None) if by[1] else (image, box)
         crops.append(classifier.crop(image, box=box, landmarks=landmarks))
         truth.append(sample.label == "female")

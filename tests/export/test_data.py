@@ -168,7 +168,18 @@ def test_what_a_box_holds() -> None:
     np.testing.assert_array_equal(inside(image, (2.0, 3.0, 4.0, 5.0)), image[3:8, 2:6])
     assert inside(image, (-5.0, -5.0, 8.0, 8.0)).shape == (3, 3)
     assert inside(image, (30.0, 30.0, 8.0, 8.0)).shape == (1, 1)
-    assert scaled((2.0, 3.0, 4.0, 8.0), 1.5) == (1.0, 1.0, 6.0, 12.0)
+
+
+def test_boxes_grow_about_their_centre_and_not_out_of_sight() -> None:
+    assert scaled((2.0, 3.0, 4.0, 8.0), 1.5, (10, 20, 3)) == (1.0, 1.0, 6.0, 12.0)
+    assert scaled((2.0, 3.0, 4.0, 8.0), 3.0, (10, 20, 3)) == (0.5, 0.0, 7.0, 14.0)
+    large = (-30.0, -40.0, 150.0, 200.0)
+    assert scaled(large, 1.6, (128, 128, 3)) == large
+    image = np.zeros((128, 128, 3), np.uint8)
+    for seed in range(300):  # nor is one that was too large refused
+        training_crop(
+            image, Sample(Path("x"), "male", box=large), CropRule(), 48, np.random.default_rng(seed)
+        )
 
 
 def test_training_crops_repeat_with_their_seed() -> None:
