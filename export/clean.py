@@ -22,6 +22,7 @@ from typing import Any, Optional
 import numpy as np
 
 from gender_edge.errors import DataError
+from gender_edge.evaluation import CHILD, SMALLEST_GROUP
 from gender_edge.labelled import LABELS
 
 from . import contact_sheet, findings
@@ -189,22 +190,33 @@ def _order(pictures: Pictures, finding: Finding) -> tuple[Any, ...]:
 def _counted(
     pictures: Pictures, found: list[Finding], labels: np.ndarray, said: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """By set and split: the number of pictures, of findings by reason, the share of labels that the
-    cross-validated answers miss (`error`), and the share that is wrong by the confident joint
-    (`noise`): how much of the error is the labels'.
+    """By set and split, and again of its children where it has enough of them: the number of
+    pictures, of findings by reason, the share of labels that the cross-validated answers miss
+    (`error`), and the share that is wrong by the confident joint (`noise`): how much of the error
+    is the labels'.
     """
     from cleanlab.count import estimate_joint
 
     rows = {}
-    for part, source in enumerate(pictures.sources):
-        own = pictures.part == part
-        rows[f"{stem(source.list)}:{source.split}"] = {
+    for name, own in _parts(pictures, labels):
+        rows[name] = {
             "pictures": int(own.sum()),
             **{r: sum(bool(own[f.number]) and f.reason == r for f in found) for r in REASONS},
             "error": float(np.mean(said[own].argmax(1) != labels[own])),
             "noise": max(0.0, 1 - float(np.trace(estimate_joint(labels[own], said[own])))),
         }
     return rows
+
+
+def _parts(pictures: Pictures, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Every set and split with bool (N,) of what is in it, then the same of its children."""
+    young = np.array([s.age is not None and s.age < CHILD for s in pictures.samples])
+    for part, source in enumerate(pictures.sources):
+        name, own = f"{stem(source.list)}:{source.split}", pictures.part == part
+        yield name, own
+        children = own & young
+        if np.bincount(labels[children], minlength=len(LABELS)).min() >= SMALLEST_GROUP:
+            yield f"{name}, under {CHILD}", children
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:

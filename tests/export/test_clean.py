@@ -46,7 +46,8 @@ class Drawings:
             cv2.circle(image, center, 12, color, -1)
         path = self.home / f"{name}-{len(self.sets[name])}.png"
         cv2.imwrite(str(path), image)
-        self.sets[name].append(Sample(path, label, split=split, box=BOX))
+        age = float(len(self.sets[name]) % 52)  # a quarter are children
+        self.sets[name].append(Sample(path, label, split=split, box=BOX, age=age))
         return self.sets[name][-1]
 
     def spoil(self, sample: Sample, **changes: str | None) -> None:
@@ -131,7 +132,7 @@ def test_wrong_labels_are_found(cleaned: Cleaned) -> None:
     planted = {str(k): str(v or "") for k, v in cleaned.planted["label"].items()}
     wrong = {k for k, other in planted.items() if not other}
     assert len(wrong & set(rows)) >= 0.6 * len(wrong)
-    assert len(set(rows) - set(planted)) <= 1
+    assert len(set(rows) - set(planted)) <= 2  # of 313, of which one shows no disc
     assert all(float(rows[k]["score"]) < 0.5 for k in wrong & set(rows))
     assert {k: r["other"] for k, r in rows.items() if r["other"]} == {
         k: other for k, other in planted.items() if other
@@ -164,6 +165,8 @@ def test_the_report_counts(cleaned: Cleaned) -> None:
     lines = {row[1]: row[2:-1] for row in rows if len(row) > 1}
     assert lines["more:train"][:4] == ["41", "1", "0", "0"]
     assert lines["faces:train"][:4] == ["203", "0", "2", "1"]
+    assert lines["faces:train, under 13"][0] == "55"
+    assert {name for name in lines if "under" in name} == {"faces:train, under 13"}
     for share in lines["faces:train"][5:]:  # error and noise: seven of 203 labels are wrong
         assert 1 < float(share) < 8
     assert "tiny" in cleaned.report
