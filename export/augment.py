@@ -25,7 +25,7 @@ Box = tuple[float, ...]  # x, y, width, height in pixels
 CUT_OUT = "cut out"  # by a box, so that nothing is left around it
 FRAMING_SHARES = {"landmarks": 0.45, "box": 0.2, "whole": 0.15, CUT_OUT: 0.2}
 BOX_SCALES = (0.75, 1.6)  # of the set's own boxes: detectors and people who cut faces out differ
-LARGEST_BOX = 1.4  # times the shorter side of its picture: beyond, a crop holds next to nothing
+LARGEST_BOX = 1.2  # times the shorter side of its picture: beyond, a crop holds next to nothing
 TURN = 15.0  # degrees
 PLAIN = 0.15  # share of crops whose surroundings are one colour
 

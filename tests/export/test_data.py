@@ -171,8 +171,8 @@ def test_what_a_box_holds() -> None:
 
 
 def test_boxes_grow_about_their_centre_and_not_out_of_sight() -> None:
-    assert scaled((2.0, 3.0, 4.0, 8.0), 1.5, (10, 20, 3)) == (1.0, 1.0, 6.0, 12.0)
-    assert scaled((2.0, 3.0, 4.0, 8.0), 3.0, (10, 20, 3)) == (0.5, 0.0, 7.0, 14.0)
+    assert scaled((2.0, 3.0, 4.0, 8.0), 1.25, (10, 20, 3)) == (1.5, 2.0, 5.0, 10.0)
+    assert scaled((2.0, 3.0, 4.0, 8.0), 3.0, (10, 20, 3)) == (1.0, 1.0, 6.0, 12.0)
     large = (-30.0, -40.0, 150.0, 200.0)
     assert scaled(large, 1.6, (128, 128, 3)) == large
     image = np.zeros((128, 128, 3), np.uint8)
