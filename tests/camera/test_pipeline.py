@@ -33,9 +33,12 @@ BOX = np.array([[40, 40, 60, 60]])
 
 
 def test_real_faces_are_found_and_followed(
-    portrait_clip: Path, any_detector: Detector, classifier: Classifier
+    portrait_clip: Path, any_detector: Detector, sure_model: Path
 ) -> None:
-    with Pipeline([str(portrait_clip)], classifier, any_detector) as pipeline:
+    with (
+        Classifier(str(sure_model)) as classifier,
+        Pipeline([str(portrait_clip)], classifier, any_detector) as pipeline,
+    ):
         results = list(pipeline)
         (stats,) = pipeline.stats()
     assert [r.number for r in results] == list(range(30))

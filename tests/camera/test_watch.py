@@ -44,10 +44,13 @@ def face(label: Optional[str], decided: bool = False, track: int = 1) -> Tracked
 
 
 def test_a_line_a_decision(
-    portrait_clip: Path, center_face: Detector, capsys: pytest.CaptureFixture[str]
+    portrait_clip: Path,
+    sure_model: Path,
+    center_face: Detector,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What the issue of a camera is: who came, once each; and what found and classified them."""
-    assert main(["watch", str(portrait_clip), "--json"]) == 0
+    assert main(["watch", str(portrait_clip), "--json", "--model", str(sure_model)]) == 0
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
     assert sorted(row["track"] for row in rows) == [1, 2]
@@ -59,10 +62,15 @@ def test_a_line_a_decision(
 
 
 def test_a_line_a_face_and_pictures_where_they_are_asked_for(
-    portrait_clip: Path, tmp_path: Path, center_face: Detector, capsys: pytest.CaptureFixture[str]
+    portrait_clip: Path,
+    sure_model: Path,
+    tmp_path: Path,
+    center_face: Detector,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     video, crops = tmp_path / "seen.mp4", tmp_path / "crops"
     argv = ["watch", str(portrait_clip), "--every-frame", "--record", str(video)]
+    argv += ["--model", str(sure_model)]
     assert main([*argv, "--save-crops", str(crops)]) == 0
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]

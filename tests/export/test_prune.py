@@ -296,7 +296,7 @@ def test_both_importances_side_by_side(
     assert table["shown"] == ["before", "taylor", "magnitude"]
     assert [table[f"trunk.features.{n}"][0] for n in (0, 3, 7)] == ["8", "8", "16"]
     before, *after = (float(cell) for cell in table["million MACs"])
-    assert all(0.4 * before < macs <= 0.5 * before for macs in after)
+    assert all(0.3 * before < macs <= 0.5 * before for macs in after)
     assert float(table["validation, %"][0]) > 80
     assert not (places.runs / "shown").exists()
 

@@ -146,15 +146,15 @@ def test_optimiser_rate_and_augmentation(
 @pytest.mark.parametrize(("augmentation", "zoom"), [("rotate_flip", 0), ("rotate_zoom_flip", 0.2)])
 def test_plain_augmentations(augmentation: str, zoom: float) -> None:
     """Where a dot above the centre goes: turned by all angles up to the limit, mirrored in half."""
-    image = np.zeros((81, 121, 3), np.uint8)
+    image = np.zeros((81, 121, 3), np.uint8)  # the square of its area has 99 pixels a side
     image[40 - 25 : 40 - 22, 60 + 4 : 60 + 7] = 255  # its centre 24 above, 5 to the right
     sample = Sample(Path("a.png"), "female", box=(0, 0, 9, 9))
     rng, found = np.random.default_rng(0), []
     for _ in range(300):
-        crop = AUGMENTATIONS[augmentation](image, sample, CropRule(), 81, rng)
+        crop = AUGMENTATIONS[augmentation](image, sample, CropRule(), 99, rng)
         edge = crop[..., 0].astype(float) * (crop[..., 0] != CropRule().fill)
         rows, columns = np.nonzero(edge > 140)
-        found.append((columns.mean() - 40, 40 - rows.mean()))
+        found.append((columns.mean() - 49, 49 - rows.mean()))
     x, y = np.array(found).T
     scale = np.hypot(x, y) / np.hypot(5, 24)
     assert scale.min() == pytest.approx(1 - zoom, abs=0.03)
