@@ -33,6 +33,7 @@ from .prepare import Places, learned_from, validated_on
 from .prune import compared
 from .recipe import start_of
 from .restore import restore
+from .runs import finished, restored
 from .trunks import Trunks
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +64,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         verb.add_argument("name", nargs=count, help=wanted)
         _add_arguments(verb)
         verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
+        verb.add_argument("--whole", action="store_true", help="pictures without a box are crops")
         add_more(verb)
         verb.set_defaults(call=call, called=None)
     verb = verbs.choices["build"]
@@ -171,8 +173,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _quantize(arguments: argparse.Namespace) -> int:
     wanted, places = _wanted(arguments)
-    network = train_step(wanted, places, arguments.workers)
-    exported = onnx_step(wanted, network, places.runs / wanted.name)
+    run = places.runs / wanted.name
+    network = finished(run) if restored(run) else train_step(wanted, places, arguments.workers)
+    exported = onnx_step(wanted, network, run)
     target = quantize_step(wanted, exported, places, arguments.workers)
     print(quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
@@ -187,7 +190,7 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 def _sizes(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
-    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    places = _places(arguments)
     validation = validated_on(wanted, places, arguments.workers)
     print(sizes.table(places.runs / wanted.name, validation, wanted.framings, arguments.sizes))
     return 0
@@ -213,7 +216,7 @@ def _seeds(arguments: argparse.Namespace) -> int:
 
 def _restore(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
-    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    places = _places(arguments)
     print(f"restored {restore(wanted, places, arguments.workers)}")
     return 0
 
@@ -221,7 +224,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 def _clean(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
     out = arguments.out or arguments.runs / "clean"
-    places = Places(arguments.data, arguments.runs, arguments.models, arguments.detector)
+    places = _places(arguments)
     print(clean(wanted, places, out, arguments.teacher, arguments.workers))
     print(f"listed in {out / findings.NAME}")
     return 0
@@ -248,6 +251,16 @@ def _detector(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _places(arguments: argparse.Namespace) -> Places:
+    return Places(
+        data=arguments.data,
+        runs=arguments.runs,
+        models=arguments.models,
+        detector=arguments.detector,
+        whole=arguments.whole,
+    )
+
+
 def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
     wanted, vgg16, imagenet = recipe.load(arguments.name or own.RECIPE), None, None
     if arguments.called:
@@ -269,13 +282,8 @@ def _wanted(arguments: argparse.Namespace) -> tuple[recipe.Recipe, Places]:
         wanted = shipped.going_on(wanted, file)
     elif arguments.init:
         vgg16 = Path(arguments.init)
-    places = Places(
-        data=arguments.data,
-        runs=arguments.runs,
-        models=arguments.models,
-        detector=arguments.detector,
-        trunks=Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16, imagenet),
-    )
+    trunks = Trunks(vgg16, arguments.face_init, arguments.age_trunk or vgg16, imagenet)
+    places = replace(_places(arguments), trunks=trunks)
     return (wanted, places) if arguments.name else own.fitted(wanted, places, arguments.workers)
 
 

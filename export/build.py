@@ -37,7 +37,7 @@ from .findings import label_noise
 from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, WEIGHTS, config, keep_split
+from .runs import CONFIG, INITIAL, WEIGHTS, keep_split
 from .train import train
 from .validate import targets
 
@@ -67,7 +67,7 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
         spec = describe(recipe, network, precision)
         shipped = precision in recipe.precisions
         model = run / precision / "model.onnx"
-        if not fresh(model, file, run / CONFIG):
+        if not fresh(model, file, run / CONFIG, *_judges(recipe, places)):
             spec = calibrated(recipe, file, spec, places) if shipped else spec
             graph.write_spec(file, spec, model)
         # A twin that is not shipped is only there to say what quantisation cost.
@@ -103,7 +103,7 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
     comes of it is kept if it loses less.
     """
     target = source.with_name("int8.onnx")
-    if not fresh(target, source, source.with_name(CONFIG)):
+    if not fresh(target, source, source.with_name(CONFIG), *_judges(recipe, places)):
         packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
@@ -123,6 +123,11 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
     return target
 
 
+def _judges(recipe: Recipe, places: Places) -> list[Path]:
+    """The lists by which ranges, temperature and thresholds are chosen."""
+    return [annotation(s.list, places) for s in recipe.validate]
+
+
 def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
     """RUN_aware/fp32.onnx: the finished network of a recipe, taught on with INT8's rounding.
 
@@ -132,7 +137,6 @@ def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
         recipe,
         name=f"{recipe.name}_aware",
         init=f"run:{recipe.name}",
-        arguments=config(places.runs / recipe.name)["arguments"],  # pruned, it has other widths
         remove_macs=0.0,
         rounding=True,
         sizes=(recipe.input_size,) * recipe.aware_epochs,

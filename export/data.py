@@ -18,6 +18,7 @@ from gender_edge.errors import GenderEdgeError
 from gender_edge.labelled import Sample, read_csv, write_csv
 
 from .duplicates import Fingerprints, components, fingerprints, near_pairs
+from .files import digest
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,13 @@ class Pack:
         listed = [(s.path.name, s.member, s.label) for s in self.samples]
         return hashlib.sha256(repr(listed).encode()).hexdigest()
 
+    def pixels_digest(self) -> str:
+        """Changes with what its pictures show; computed once."""
+        cache = self.derived("pixels.sha256")
+        if not cache.exists():
+            cache.write_text(digest(self.folder / "pixels.u8"))
+        return cache.read_text()
+
     def derived(self, name: str) -> Path:
         """Where to keep what was computed from these pixels; it goes when they do."""
         place = self.folder / DERIVED
@@ -148,9 +156,9 @@ class Pack:
 def pack(samples: Iterable[Sample], folder: Path) -> Pack:
     """Decode every sample into `folder`, unless just these samples lie there already."""
     samples = list(samples)
-    digest = hashlib.sha256(repr(samples).encode()).hexdigest()
+    content = hashlib.sha256(repr(samples).encode()).hexdigest()
     done = folder / PACKED
-    if not done.exists() or done.read_text() != digest:
+    if not done.exists() or done.read_text() != content:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / DERIVED, ignore_errors=True)
         index, stored, offset = [], [], 0
@@ -165,7 +173,7 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
         partial.replace(folder / "pixels.u8")
         write_csv(stored, folder / "samples.csv")
         np.save(folder / "index.npy", np.array(index, np.int64))
-        done.write_text(digest)
+        done.write_text(content)
     return Pack(folder)
 
 

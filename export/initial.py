@@ -14,9 +14,10 @@ from safetensors import safe_open
 from gender_edge.errors import DataError
 
 from . import prune, shipped
+from .architectures import build
 from .data import Pack
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, save_weights
+from .runs import CONFIG, INITIAL, finished, save_weights
 from .trunks import Trunks
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ SHAPE = "shape"  # key in the header of those weights
 def settled(
     recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks, workers: int = 1
 ) -> Recipe:
-    """The recipe, with the widths of the network that it starts from where that is pruned or
-    shipped.
+    """The recipe, with the widths of the network that it starts from where that is another run's
+    or shipped.
 
     Raises:
         DataError: the recipe asks for what cannot be.
@@ -37,6 +38,8 @@ def settled(
     kind = recipe.start[0]
     if recipe.remove_macs and kind != "pruned":
         raise DataError(f"remove_macs with init={recipe.init!r}: expected init='pruned:NAME'")
+    if kind == "run":
+        return _like_run(recipe, run.parent / recipe.start[1])
     if kind not in ("pruned", "shipped"):
         return recipe
     start = run / INITIAL
@@ -51,3 +54,17 @@ def settled(
         save_weights(network.state_dict(), start, **{SHAPE: shape})
     with safe_open(start, "pt") as file:
         return replace(recipe, arguments={**recipe.arguments, **json.loads(file.metadata()[SHAPE])})
+
+
+def _like_run(recipe: Recipe, start: Path) -> Recipe:
+    """Pruned, that run's network has other widths than its recipe and this one say."""
+    trunk = finished(start).trunk
+    built = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk
+    if type(trunk) is not type(built):
+        raise DataError(
+            f"recipe {recipe.name}: architecture {recipe.architecture!r} cannot go on from "
+            f"{start}, which is another one; name that of the run"
+        )
+    if trunk.shape() == built.shape():
+        return recipe
+    return replace(recipe, arguments={**recipe.arguments, **trunk.shape()})

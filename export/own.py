@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from gender_edge.errors import DataError
+
 from .prepare import Places, annotated
 from .recipe import Recipe
 
@@ -19,8 +21,13 @@ def fitted(recipe: Recipe, places: Places, workers: int = 1) -> tuple[Recipe, Pl
 
     Args:
         places: whose `data` is that set, a labelled folder or list; it comes back as its parent.
+
+    Raises:
+        DataError: it is not there.
     """
     source = places.data.resolve()
+    if not source.exists():  # a set that was prepared once would be used as it was
+        raise DataError(f"{source}: no such file or folder; check the path after --data")
     places = replace(places, data=source.parent)
     count = sum(s.split == "train" for s in annotated(source.name, places, workers))
     train, validate, test = (

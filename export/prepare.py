@@ -39,6 +39,7 @@ class Places:
         runs: run folders, and the prepared data below `data/`.
         models: the shipped models and their registry.
         detector: YuNet ONNX file; None where all lists have boxes already.
+        whole: pictures without a box are face crops: no face is looked for in them.
         trunks: for recipes with `init = "trunk"`.
     """
 
@@ -46,6 +47,7 @@ class Places:
     runs: Path
     models: Path
     detector: Optional[Path] = None
+    whole: bool = False
     trunks: Trunks = field(default_factory=Trunks)
 
 
@@ -53,8 +55,10 @@ def check(recipe: Recipe, places: Places, workers: int = 1) -> None:
     """Look at the sets of a recipe before hours of training, not after.
 
     Raises:
-        DataError: a set to test on is not named, or has not faces of both labels.
+        DataError: a set to test on is not named, or has not faces of both labels; or two sets
+            would go by one name.
     """
+    _names_are_unique(recipe)
     judged = bool(recipe.precisions or recipe.protocol)
     if judged and not recipe.test:
         raise _nothing(recipe, "test")
@@ -72,6 +76,25 @@ def check(recipe: Recipe, places: Places, workers: int = 1) -> None:
             )
     for part in tested:
         _both_labels(f"{part.list}, split {part.split!r}", _of(part, sets[part.list]))
+
+
+def _names_are_unique(recipe: Recipe) -> None:
+    """Sets go by the stems of their lists, in folders and in figures."""
+    for sources in (recipe.validate, recipe.test):
+        lists = [s.list for s in sources]
+        if twice := sorted({name for name in lists if lists.count(name) > 1}):
+            raise DataError(
+                f"recipe {recipe.name} names {', '.join(twice)} twice to validate or to test; give "
+                "the second split a list of its own"
+            )
+    known: dict[str, str] = {}
+    for source in (*recipe.train, *recipe.validate, *recipe.test):
+        other = known.setdefault(stem(source.list), source.list)
+        if other != source.list:
+            raise DataError(
+                f"recipe {recipe.name}: {other} and {source.list} would both be called "
+                f"{stem(other)!r}; rename one"
+            )
 
 
 def learned_from(
@@ -133,7 +156,7 @@ def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
         logger.warning("%s: not there; %s is used as it is", source, target)
         return read_labelled(target)
     samples, noted = read_labelled(source), target.with_suffix(".json")
-    made_from = _state(samples, places.detector)
+    made_from = _state(samples, places)
     before = json.loads(noted.read_text()) if noted.exists() else {}
     if target.exists() and "content" not in before:
         # Made before this was noted: taken as fitting, or every old run would be prepared anew.
@@ -164,15 +187,16 @@ def stem(name: str) -> str:
     return "-".join(Path(name).with_suffix("").parts)
 
 
-def _state(samples: list[Sample], detector: Optional[Path]) -> dict[str, Optional[str]]:
+def _state(samples: list[Sample], places: Places) -> dict[str, Optional[str]]:
     """What changes with a list, with its files, and with the detector if that is asked."""
     files = sorted({s.path for s in samples})
     content = repr((samples, [_digest(f) for f in files]))
-    asked = detector is not None and detector.is_file() and any(_unknown(s) for s in samples)
-    return {
-        "content": hashlib.sha256(content.encode()).hexdigest(),
-        "detector": digest(detector) if detector is not None and asked else None,
-    }
+    detector, asked = None, any(_unknown(s) for s in samples)
+    if asked and places.whole:
+        detector = "none"
+    elif asked and places.detector is not None and places.detector.is_file():
+        detector = digest(places.detector)
+    return {"content": hashlib.sha256(content.encode()).hexdigest(), "detector": detector}
 
 
 def _digest(file: Path) -> Optional[str]:
@@ -203,12 +227,13 @@ def _unknown(sample: Sample) -> bool:
 def _with_faces(name: str, samples: list[Sample], places: Places, workers: int) -> list[Sample]:
     """Boxes and landmarks found where there are none; those that were given stay."""
     unknown = [s for s in samples if _unknown(s)]
-    if not unknown:
+    if not unknown or places.whole:
         return samples
     if places.detector is None:
         raise DataError(
             f"{name}: {len(unknown)} of {len(samples)} pictures have no boxes; name a YuNet ONNX "
-            "file with --detector"
+            "file with --detector (OpenCV's model zoo has it, as face_detection_yunet), or say "
+            "--whole if they are face crops"
         )
     found = annotate(unknown, places.detector, workers)
     lost = sum(_unknown(s) for s in found)

@@ -31,8 +31,10 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
-    found.update({f"the pictures of {pack.folder.name}": pack.digest() for pack in packs})
-    before = _noted(run)
+    for pack in packs:
+        found[f"the pictures of {pack.folder.name}"] = pack.digest()
+        found[f"the pixels of {pack.folder.name}"] = pack.pixels_digest()
+    before = noted(run)
     changed = sorted(key for key in found.keys() & before.keys() if found[key] != before[key])
     if changed:
         raise DataError(
@@ -56,7 +58,7 @@ def began_with(run: Path, other: Path) -> bool:
     """
     if not _finished(other):
         return True  # nobody can tell
-    before = _noted(run).get(_weights(other))
+    before = noted(run).get(_weights(other))
     if before is None:
         return restored(run) or fresh(run / INITIAL, other / WEIGHTS)
     return before == digest(other / WEIGHTS)
@@ -70,7 +72,8 @@ def _weights(run: Path) -> str:
     return f"the weights of {run.name}"
 
 
-def _noted(run: Path) -> dict[str, str]:
+def noted(run: Path) -> dict[str, str]:
+    """What `hold` noted of a run; nothing where it was begun before that."""
     note = run / NOTE
     content: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
     return content

@@ -19,6 +19,7 @@ else:
 FOLDER = Path(__file__).parent / "recipes"
 TERMS = ("license", "origin")  # of weights: they come with the data
 STARTS = ("random", "trunk", "imagenet", "run:NAME", "pruned:NAME", "shipped:NAME")
+PRECISIONS = ("fp32", "int8")
 CHOICES = {
     "augmentation": ("ours", "rotate_flip", "rotate_zoom_flip"),
     "mixing": ("", "mixup", "cutmix"),
@@ -151,6 +152,8 @@ class Recipe:
         """Raises DataError for a word that means nothing."""
         for key, known in CHOICES.items():
             _among(f"{key}={getattr(self, key)!r}", getattr(self, key), known)
+        for precision in self.precisions:
+            _among(f"precisions={list(self.precisions)}", precision, PRECISIONS)
         kind, name = self.start
         _among(f"init={self.init!r}", f"{kind}:NAME" if name else kind, STARTS)
 
@@ -180,7 +183,8 @@ def load(name: str) -> Recipe:
     """Read a recipe by name, or from a path to a TOML file.
 
     An entry `like = "NAME"` takes what the file does not say from another recipe; but not what
-    `Classifier()` opens, nor, for other training data, the terms and the origin of the weights.
+    `Classifier()` opens; nor, for other training data, the terms and the origin of the weights;
+    nor, for what is to be shipped, that the other is a reference system.
 
     Raises:
         DataError: no such recipe, or an entry that means nothing.
@@ -227,4 +231,6 @@ def _read(name: str) -> tuple[Path, dict[str, Any]]:
     if model is None:
         return path, raw
     own = {"default", *(TERMS if "train" in raw else ())}
+    if raw.get("precisions"):  # what is shipped is no reference system
+        own |= {"protocol", "published"}
     return path, {**{k: v for k, v in _read(model)[1].items() if k not in own}, **raw}

@@ -12,6 +12,7 @@ import numpy as np
 
 from gender_edge.errors import DataError
 
+from .provenance import noted
 from .recipe import Recipe, start_of
 from .runs import AFTER_TRAINING, WEIGHTS, config
 
@@ -21,7 +22,12 @@ METRICS = "metrics.csv"
 def seeded(recipe: Recipe, seed: int) -> Recipe:
     """The recipe from another seed, as a run NAME_sN of its own, which is neither tested nor
     shipped.
+
+    Raises:
+        DataError: it is the recipe's own seed.
     """
+    if seed == recipe.seed:
+        raise DataError(f"--seed {seed} is what {recipe.name} has anyway; take another one")
     name = f"{recipe.name}_s{seed}"
     return replace(recipe, name=name, seed=seed, precisions=(), default=None, protocol="")
 
@@ -56,12 +62,19 @@ def _alike(name: str, runs: Path) -> list[Path]:
         free.add("arguments")
     for run, other in zip(found[1:], others):
         keys = sorted((first.keys() & other.keys()) - free)
-        if changed := [k for k in keys if first[k] != other[k]]:
+        changed = [k for k in keys if first[k] != other[k]] + _other_lessons(found[0], run)
+        if changed:
             raise DataError(
                 f"{run}: was trained with other {', '.join(changed)} than {found[0].name}; remove "
                 "the older of both and train it anew"
             )
     return found
+
+
+def _other_lessons(first: Path, other: Path) -> list[str]:
+    """What two runs learned from and was not the same: weights of others, pictures."""
+    one, two = noted(first), noted(other)
+    return sorted(key for key in one.keys() & two.keys() if one[key] != two[key])
 
 
 def _last(found: Sequence[Path]) -> list[dict[str, float]]:

@@ -81,7 +81,7 @@ class Camera:
             played at its own speed, as if it were a camera.
         loop: what has an end begins anew there.
         stale_after: seconds without a frame after which a live source counts as lost; None for
-            three. Slower cameras want more.
+            three; a local device has ten of OpenCV's own. Slower cameras want more.
 
     Attributes:
         source: as given.
@@ -274,8 +274,12 @@ def _is_pipeline(source: Union[int, str]) -> bool:
 
 
 def _by_gstreamer(source: Union[int, str]) -> bool:
-    """Whether a source is a pipeline, and OpenCV has no GStreamer to run it."""
-    return _is_pipeline(source) and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
+    """Whether a source is a pipeline for GStreamer's own packages, which tell its end from a camera
+    that went away; an OpenCV with GStreamer, which does not, runs it only where these are missing.
+    """
+    return _is_pipeline(source) and (
+        gstreamer.installed() or not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
+    )
 
 
 def _next(capture: cv2.VideoCapture) -> Optional[np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Optional, Union
+from typing import Any, Literal, Optional, Union, overload
 
 import numpy as np
 
@@ -66,7 +66,8 @@ class Classifier:
                 and "onnxruntime" (the last two on the CPU) take that or raise. `backend` and
                 `provider` say what was taken.
             threads: for the CPU; None for all cores.
-            batch_size: most faces that are run at once; longer inputs are split. For full batches
+            batch_size: most faces that are run at once; longer inputs are split (a TensorRT engine
+                splits ready crops by the largest batch that it was built for). For full batches
                 OpenVINO compiles smaller networks once more, when the first one comes: a tenth
                 of a second.
             build: build the TensorRT engine first if none that fits is in the cache (minutes).
@@ -136,9 +137,19 @@ class Classifier:
             f"precision={self.spec.precision!r})"
         )
 
+    @overload
+    def __call__(
+        self, faces: Any, *, color: str = ..., errors: Literal["raise"] = ...
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self, faces: Any, *, color: str = ..., errors: str
+    ) -> list[Union[Prediction, ImageError]]: ...
+
     def __call__(
         self, faces: Any, *, color: str = "bgr", errors: str = "raise"
-    ) -> list[Union[Prediction, ImageError]]:
+    ) -> Union[list[Prediction], list[Union[Prediction, ImageError]]]:
         """Classify face crops.
 
         Args:
@@ -159,6 +170,28 @@ class Classifier:
         cut = partial(self.crop, color=color)
         return self._classify((partial(cut, face) for face in _items(faces)), errors)
 
+    @overload
+    def in_frame(
+        self,
+        frame: images.Image,
+        boxes: Optional[Iterable[Any]] = ...,
+        landmarks: Optional[Iterable[Any]] = ...,
+        *,
+        color: str = ...,
+        errors: Literal["raise"] = ...,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def in_frame(
+        self,
+        frame: images.Image,
+        boxes: Optional[Iterable[Any]] = ...,
+        landmarks: Optional[Iterable[Any]] = ...,
+        *,
+        color: str = ...,
+        errors: str,
+    ) -> list[Union[Prediction, ImageError]]: ...
+
     def in_frame(
         self,
         frame: images.Image,
@@ -167,12 +200,13 @@ class Classifier:
         *,
         color: str = "bgr",
         errors: str = "raise",
-    ) -> list[Union[Prediction, ImageError]]:
+    ) -> Union[list[Prediction], list[Union[Prediction, ImageError]]]:
         """Classify the faces of one frame, cut by the model's own crop rule.
 
         Args:
             frame: as a crop in `__call__`.
-            boxes: (N, 4) x, y, width, height in pixels, as a face detector gives them.
+            boxes: (N, 4) x, y, width, height in pixels, as a face detector gives them; of files,
+                bytes and PIL images in pixels of the picture as EXIF turns it upright.
             landmarks: (N, 5, 2) in pixels: the eye on the viewer's left, the other eye, nose tip,
                 mouth corners in the same order. Where given, faces are aligned by them.
             color: channel order of an array frame.
@@ -262,7 +296,7 @@ class Classifier:
         size = self.spec.input_size
         if isinstance(crops, np.ndarray):
             if crops.dtype == np.uint8 and crops.ndim == 4 and crops.shape[1:] == (size, size, 3):
-                return self._backend.run(np.ascontiguousarray(crops))
+                return self._run(np.ascontiguousarray(crops))
             found = f"{crops.dtype} {crops.shape}"
         elif gpu_arrays.on_gpu(crops):
             if isinstance(self._backend, ResidentBackend):
@@ -276,6 +310,16 @@ class Classifier:
         raise ImageError(
             f"crops {found}: expected uint8 (N, {size}, {size}, 3); make them with Classifier.crop"
         )
+
+    def _run(self, crops: np.ndarray) -> np.ndarray:
+        """No more than `batch_size` at once; TensorRT's engine splits by its own largest batch, and
+        overlaps the parts.
+        """
+        step = self.batch_size
+        if len(crops) <= step or isinstance(self._backend, ResidentBackend):
+            return self._backend.run(crops)
+        parts = [self._backend.run(crops[n : n + step]) for n in range(0, len(crops), step)]
+        return np.concatenate(parts)
 
     def _prediction(self, row: list[float]) -> Prediction:
         confidence = max(row)

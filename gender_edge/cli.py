@@ -34,19 +34,24 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader (head, less) has gone; that is its good right
-        _mute()
+        _let_go()
         return 0
     except OSError as error:
         print(f"gender-edge: {error}", file=sys.stderr)
-        _mute()
+        _let_go()
         return 2
     return status
 
 
-def _mute() -> None:
-    """What is still in a buffer goes nowhere; Python would try again at exit, and complain."""
+def _let_go() -> None:
+    """What cannot be written goes nowhere; Python would try again at exit, and complain."""
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "--box",
         type=_box,
         metavar="X,Y,W,H",
-        help="where the face is, in pixels; without it a picture is taken as a face crop",
+        help="where the face is, in pixels (with a minus in front: --box=-5,0,80,80); without it a "
+        "picture is taken as a face crop",
     )
     _engine_options(verb)
     verb.set_defaults(run=commands.classify)

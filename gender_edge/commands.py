@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -65,9 +66,9 @@ def _pictures(inputs: Iterable[str]) -> Iterator[str]:
     """Files as they are named (their errors become rows); folders and globs by image suffix."""
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  (Path's may raise before Python 3.14)
             found = [str(p) for p in list_images(path)]
-        elif glob.has_magic(text) and not path.exists():
+        elif glob.has_magic(text) and not os.path.exists(path):  # noqa: PTH110
             matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
             found = [p for p in sorted(matches) if is_image(Path(p))]
         else:
@@ -171,7 +172,6 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
             cameras,
             classifier,
             detector,
-            max_batch=arguments.batch,
             keep_frames=bool(files or crops),
         )
     )

@@ -1,5 +1,5 @@
-"""GStreamer pipelines for OpenCV builds without GStreamer, as pip's are: by GStreamer's own Python
-packages, which are imported when the first pipeline is opened.
+"""GStreamer pipelines by GStreamer's own Python packages, which are imported when the first one is
+opened: OpenCV from pip has no GStreamer.
 """
 
 from __future__ import annotations
@@ -100,6 +100,15 @@ def check(pipeline: str) -> None:
         DataError: there is no GStreamer here, or this is no pipeline that ends in an appsink.
     """
     _parse(_import(), pipeline)
+
+
+def installed() -> bool:
+    """Whether GStreamer's Python packages are here."""
+    try:
+        _import()
+    except DataError:
+        return False
+    return True
 
 
 def _import() -> Any:

@@ -7,6 +7,7 @@ here: that is the workshop's.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import zipfile
 import zlib
@@ -236,12 +237,20 @@ def write_csv(samples: list[Sample], path: Path) -> None:
 
 def is_image(path: Path) -> bool:
     """Whether it is a file with a picture's suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)  # noqa: PTH113  (never raises)
 
 
 def list_images(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, in order of their paths."""
-    return (p for p in sorted(folder.rglob("*")) if is_image(p))
+    """All pictures below a folder, in order of their paths; folders that are links count too."""
+    return (p for p in sorted(_below(folder)) if is_image(p))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    seen = set()  # a link may lead back up
+    for place, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [f for f in folders if os.path.realpath(Path(place, f)) not in seen]
+        yield from (Path(place, name) for name in files)
 
 
 def read_folders(path: Path) -> Iterator[Sample]:

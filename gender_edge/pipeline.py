@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Optional, Union
@@ -95,21 +95,24 @@ class Pipeline:
         detector: a callable from a BGR frame to what `faces.as_faces` reads, safe to call from
             many threads.
         smoothing: how answers become labels; None for the usual rule.
-        max_batch, max_delay: of the shared batches, in faces and seconds.
+        max_batch, max_delay: of the shared batches, in faces (None: the classifier's) and seconds.
         keep_frames: hand out each frame's pixels with its result.
     """
 
     def __init__(
         self,
-        sources: Sequence[Union[int, str, Camera]],
+        sources: Iterable[Union[int, str, Camera]],
         classifier: Classifier,
         detector: Callable[[np.ndarray], Any],
         *,
         smoothing: Optional[Smoothing] = None,
-        max_batch: int = 64,
+        max_batch: Optional[int] = None,
         max_delay: float = 0.02,
         keep_frames: bool = False,
     ) -> None:
+        if isinstance(sources, str):
+            raise ValueError(f"sources={sources!r}: expected a list, [{sources!r}]")
+        sources = list(sources)
         if not sources:
             raise ValueError("sources: expected at least one camera")
         self._detector, self._keep_frames = detector, keep_frames
@@ -120,7 +123,8 @@ class Pipeline:
                 camera = source if isinstance(source, Camera) else Camera(source)
                 tracker = Tracker(smoothing, classifier.spec.abstain_below)
                 self._lanes.append(_Lane(number, camera, tracker))
-            self._batcher = Batcher(classifier, max_batch=max_batch, max_delay=max_delay)
+            faces = classifier.batch_size if max_batch is None else max_batch
+            self._batcher = Batcher(classifier, max_batch=faces, max_delay=max_delay)
         except BaseException:
             _close(given + [lane.camera for lane in self._lanes])
             raise

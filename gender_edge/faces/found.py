@@ -50,8 +50,8 @@ def as_faces(answer: Any) -> Faces:
     """
     if isinstance(answer, Faces):
         return answer
-    boxes, landmarks = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
     try:
+        boxes, landmarks = answer if _is_pair(answer) else (answer, None)
         boxes = np.asarray(boxes, np.float32)
         landmarks = None if landmarks is None else np.asarray(landmarks, np.float32)
     except (TypeError, ValueError) as error:
@@ -63,6 +63,13 @@ def as_faces(answer: Any) -> Faces:
     if [part.shape for part in found] != expected[: len(found)] or not np.isfinite(boxes).all():
         raise _strange(f"{type(answer).__name__} of {[part.shape for part in found]}")
     return Faces(boxes, landmarks, np.ones(len(boxes), np.float32))
+
+
+def _is_pair(answer: Any) -> bool:
+    """Whether it is boxes and landmarks, and not a tuple of two boxes."""
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        return False
+    return answer[1] is None or np.ndim(answer[1]) != 1
 
 
 def _strange(found: str) -> ModelError:

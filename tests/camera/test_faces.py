@@ -92,6 +92,13 @@ def test_boxes_and_landmarks_are_faces() -> None:
         assert as_faces(found) is found
 
 
+def test_a_tuple_of_two_boxes_is_no_pair() -> None:
+    for number in (1, 2, 3):
+        found = as_faces(tuple(map(tuple, BOXES[:number])))
+        np.testing.assert_array_equal(found.boxes, BOXES[:number])
+        assert found.landmarks is None
+
+
 @pytest.mark.parametrize(
     "nobody", [(), [], np.empty(0), np.empty((0, 4)), ([], []), (np.empty((0, 4)), None)]
 )

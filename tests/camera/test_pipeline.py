@@ -285,6 +285,13 @@ def test_pictures_are_dropped_at_once(portrait_clip: Path, classifier: Classifie
         assert wait_for(lambda: not any(own() is not None for own in frames + crops), 5)
 
 
+def test_sources_are_any_list_but_no_word(portrait_clip: Path, classifier: Classifier) -> None:
+    with Pipeline((str(portrait_clip) for _ in range(2)), classifier, Scripted(1)) as pipeline:
+        assert {result.camera for result in pipeline} == {0, 1}
+    with pytest.raises(ValueError, match="expected a list"):
+        Pipeline(str(portrait_clip), classifier, Scripted(1))
+
+
 @pytest.mark.parametrize("sources", ["none.mp4", None])
 def test_it_opens_whole_or_not_at_all(
     sources: str | None, portrait_clip: Path, tmp_path: Path, classifier: Classifier

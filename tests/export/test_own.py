@@ -38,6 +38,17 @@ def test_one_command(
     assert (ROOT / "models" / "registry.json").read_text() == registry
 
 
+def test_a_set_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though one of that name was prepared before."""
+    (tmp_path / "runs/data/faces").mkdir(parents=True)
+    (tmp_path / "runs/data/faces/annotated.csv").write_text("path,label\n")
+    argv = ["build", "--data", str(tmp_path / "new/faces"), "--runs", str(tmp_path / "runs")]
+    assert main(argv) == 2
+    assert "no such file or folder; check the path after --data" in capsys.readouterr().err
+
+
 def test_from_a_shipped_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

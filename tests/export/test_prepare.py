@@ -6,13 +6,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 
 from export import recipe
 from export.build import Places, build
 from export.prepare import annotated, annotation, check, learned_from, packed
+from export.provenance import hold
 from export.recipe import Recipe, Source
+from export.runs import CONFIG
 from gender_edge import DataError
 from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
 from tests.conftest import DATA
@@ -66,6 +70,40 @@ def test_another_picture_in_a_file_is_packed_anew(
     first = packed(Source("faces", "val"), own).samples[0].path
     first.write_bytes((tmp_path / "0.png").read_bytes())
     assert (packed(Source("faces", "val"), own).image(0) != before).any()
+
+
+def test_other_pixels_under_the_same_names_are_not_gone_on_with(
+    tiny: Recipe, own: Places, samples: list[Sample], tmp_path: Path
+) -> None:
+    """Names and labels alone would not tell: the run would be finished as it is."""
+    here = [replace(s, path=tmp_path / f"{i}.png") for i, s in enumerate(samples)]
+    for copy, sample in zip(here, samples):
+        copy.path.write_bytes(sample.path.read_bytes())
+    write_csv(here, own.data / "faces")
+    packs, _ = learned_from(tiny, own)
+    hold(tiny, packs, tmp_path / "run")
+    (tmp_path / "run" / CONFIG).touch()
+    hold(tiny, learned_from(tiny, own)[0], tmp_path / "run")
+    here[0].path.write_bytes(cv2.imencode(".png", np.full((80, 80, 3), 9, np.uint8))[1].tobytes())
+    with pytest.raises(DataError, match=r"was begun when the pixels of faces-train were others"):
+        hold(tiny, learned_from(tiny, own)[0], tmp_path / "run")
+
+
+def test_pictures_without_a_box_may_be_crops(own: Places, samples: list[Sample]) -> None:
+    write_csv([replace(s, box=None) for s in samples], own.data / "faces")
+    with pytest.raises(DataError, match=r"24 of 24 pictures have no boxes; .* say --whole"):
+        annotated("faces", own)
+    found = annotated("faces", replace(own, whole=True))
+    assert found and all(s.box is None and s.landmarks is None for s in found)
+
+
+def test_sets_go_by_names_of_their_own(tiny: Recipe, own: Places) -> None:
+    twice = (Source("faces", "test"), Source("faces", "val"))
+    with pytest.raises(DataError, match="names faces twice to validate or to test"):
+        check(replace(tiny, test=twice), own)
+    other = (Source("faces", "train"), Source("faces.csv", "train"))
+    with pytest.raises(DataError, match=r"faces and faces\.csv would both be called 'faces'"):
+        check(replace(tiny, train=other), own)
 
 
 def test_other_dates_of_the_same_pictures_change_nothing(

@@ -192,6 +192,11 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     assert 0.15 * whole < graph.cost(found, 32)[1] <= 0.25 * whole
     with pytest.raises(DataError, match=r"tiny_p50 has 4\d% of"):
         train_step(replace(half, name="again", init="pruned:tiny_p50"), places, workers=0)
+    further = replace(half, name="further", init="run:tiny_p50", remove_macs=0.0)
+    assert train_step(further, places, workers=0).trunk.shape() == finished(run).trunk.shape()
+    with pytest.raises(DataError, match="architecture 'vgg' cannot go on from"):
+        other = replace(further, name="other", architecture="vgg", arguments={"widths": [[8]]})
+        train_step(other, places, workers=0)
 
 
 def test_a_card_follows_the_network_that_it_was_cut_from(

@@ -42,6 +42,7 @@ def test_every_word_that_is_allowed_means_something() -> None:
         ('augmentation = "none"', "expected ours, rotate_flip or rotate_zoom_flip"),
         ('importance = "guess"', "expected taylor or magnitude"),
         ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
+        ('precisions = ["int8", "fp16"]', "expected fp32 or int8"),
         ('init = "pruned"', "expected random, trunk, imagenet, run:NAME"),
         ('init = "random:slim"', "expected random, trunk, imagenet, run:NAME"),
         ("init = 3", "mine.toml"),
@@ -68,3 +69,11 @@ def test_what_a_recipe_is_like_does_not_lend_terms_for_other_data(tmp_path: Path
     file.write_text('like = "slim"\ntrain = [{ list = "a.csv", split = "train" }]\n')
     with pytest.raises(DataError, match="license"):
         recipe.load(str(file))
+
+
+def test_what_is_shipped_is_no_reference_system(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('like = "references/vgg16_last_block"\nname = "mine"\nprecisions = ["int8"]\n')
+    mine, reference = recipe.load(str(file)), recipe.load("references/vgg16_last_block")
+    assert reference.protocol and reference.published
+    assert (mine.protocol, mine.published) == ("", "") and mine.frozen == reference.frozen

@@ -7,8 +7,10 @@ import pytest
 
 from export.__main__ import main
 from export.prepare import Places
+from export.provenance import NOTE
+from export.recipe import load
 from export.runs import CONFIG, WEIGHTS, config
-from export.seeds import table
+from export.seeds import seeded, table
 from gender_edge import DataError
 
 
@@ -46,6 +48,16 @@ def test_only_seeds_may_differ(tmp_path: Path) -> None:
     finish(tmp_path / "slim_s1", 90.0, seed=1, batch_size=32)
     with pytest.raises(DataError, match="slim_s1: was trained with other batch_size than slim"):
         table(["slim"], tmp_path)
+
+
+def test_only_chance_may_differ(tmp_path: Path) -> None:
+    for name, seed, teacher in (("slim", 0, "one"), ("slim_s1", 1, "other")):
+        finish(tmp_path / name, 90.0, seed=seed)
+        (tmp_path / name / NOTE).write_text(json.dumps({"the weights of big": teacher}))
+    with pytest.raises(DataError, match="slim_s1: was trained with other the weights of big than"):
+        table(["slim"], tmp_path)
+    with pytest.raises(DataError, match="--seed 0 is what slim has anyway"):
+        seeded(load("slim"), 0)
 
 
 def test_a_seed_makes_a_run_of_its_own(places: Places, recipe_file: Path, tmp_path: Path) -> None:

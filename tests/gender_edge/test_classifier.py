@@ -75,9 +75,15 @@ def test_a_batch_is_one_run(classifier: Classifier, face: np.ndarray) -> None:
     try:
         classifier([face] * 150)
         classifier.in_frame(face, [(0, 0, 50, 50)] * 7)
+        ready = np.stack([classifier.crop(face)] * 70)
+        together = classifier.probabilities(ready)
+        assert classifier.probabilities(ready[:0]).shape == (0, 2)
     finally:
         classifier._backend = inner
-    assert calls == [64, 64, 22, 7]
+    assert calls == [64, 64, 22, 7, 64, 6, 0]
+    np.testing.assert_allclose(
+        together, classifier.probabilities(ready[:1]).repeat(70, 0), atol=1e-4
+    )
 
 
 def test_many_threads(classifier: Classifier, face: np.ndarray) -> None:

@@ -50,6 +50,13 @@ def test_one_bad_file_costs_one_row(folder: Path, capsys: pytest.CaptureFixture[
     assert "1 of 4" in captured.err
 
 
+def test_a_name_that_no_file_can_have_costs_one_row(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", str(folder / "male" / "c.png"), "x" * 300 + ".jpg", "--json"]) == 1
+    assert ["error" in r for r in rows(capsys.readouterr().out)] == [False, True]
+
+
 def test_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classify", str(tmp_path)]) == 2
     assert main(["classify", str(tmp_path / "a.jpg")]) == 2
@@ -121,6 +128,17 @@ def test_what_cannot_be_written_is_told() -> None:
     with Path("/dev/full").open("w") as full:
         status, said = _models_into(full.fileno())
     assert status == 2 and said.startswith("gender-edge: ") and len(said.splitlines()) == 1
+
+
+def test_an_error_leaves_the_caller_its_output() -> None:
+    program = (
+        "from gender_edge import cli, commands\n"
+        "def lost(*_): raise OSError('gone')\n"
+        "commands.read_labelled = lost\n"
+        "print(cli.main(['evaluate', 'x']), 'and on')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("2 and on\n", "gender-edge: gone\n")
 
 
 def test_an_interrupt_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

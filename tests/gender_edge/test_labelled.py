@@ -31,6 +31,15 @@ def test_folder_a_class(tmp_path: Path) -> None:
     assert len(read_labelled(tmp_path, split="test")) == 1
 
 
+def test_folders_may_be_links(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere" / "a.jpg")
+    touch(tmp_path / "faces" / "male" / "b.jpg")
+    (tmp_path / "faces" / "female").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "faces" / "male" / "up").symlink_to(tmp_path / "faces")  # a loop
+    found = [(s.path.name, s.label) for s in read_labelled(tmp_path / "faces")]
+    assert sorted(found) == [("a.jpg", "female"), ("b.jpg", "male")]
+
+
 def test_utkface_names(tmp_path: Path) -> None:
     touch(tmp_path / "26_1_2_20170116.jpg")
     touch(tmp_path / "61_0_0_20170117.jpg.chip.jpg")
