@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks import gpu_overhead, gpu_verdicts, machine, run
 from benchmarks.processes import ROOT
 from gender_edge import Classifier, GenderEdgeError, build_engine, evaluation, zoo
-from gender_edge.backends import cuda, tensorrt_api
+from gender_edge.backends import cuda, onnx, tensorrt_api
 from gender_edge.labelled import read_labelled
 
 RANDOM_CROPS = 256
@@ -42,9 +42,11 @@ def main(argv: list[str] | None = None) -> int:
         STEPS[arguments.step](arguments, notes)
         return 0
     failed = []
-    for name in arguments.steps.split(","):
+    for name in dict.fromkeys(("environment", *arguments.steps.split(","))):
         if not _step(name, argv, notes, arguments.resume):
             failed.append(name)
+            if name == "environment" and arguments.resume:
+                break  # what stands there may be another machine's
     print(f"failed: {', '.join(failed) or 'nothing'}")
     return len(failed)
 
@@ -53,7 +55,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--data", help="labelled list for parity and accuracy on real faces")
+    parser.add_argument("--models", help="shipped names, by commas (default: all)")
     parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument("--rounds", help="of the benchmark: see benchmarks/run.py")
+    parser.add_argument("--seconds", help="of the benchmark: see benchmarks/run.py")
     parser.add_argument(
         "--torch-python",
         default=sys.executable,
@@ -72,9 +77,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _step(name: str, argv: list[str], notes: Notes, resume: bool) -> bool:
     """Run a step in a process of its own; whether it succeeded."""
     notes.read()
-    if resume and name in notes.found and not failures(notes.found[name]):
-        return True
-    if not resume:
+    if resume and name == "tests" and name in notes.found and not failures(notes.found[name]):
+        return True  # the others leave out what stands there row by row
+    if not resume and name != "environment":
         notes.found.pop(name, None)
         notes.write()
     print(f"{name} ...", flush=True)
@@ -95,6 +100,12 @@ def failures(found: dict[str, Any]) -> list[str]:
     rows = [row for row in found.values() if isinstance(row, dict)]
     errors = [str(row["error"]) for row in (found, *rows) if "error" in row]
     return errors + [f"status {row['status']}" for row in (found, *rows) if row.get("status")]
+
+
+def _stands(row: Any) -> bool:
+    """Whether a row needs no measuring: without an error, and any file of it still there."""
+    file = row.get("path") if isinstance(row, dict) else None
+    return not failures({"row": row}) and (file is None or Path(file).exists())
 
 
 class Notes:
@@ -122,7 +133,7 @@ class Notes:
         rows = self.found.setdefault(step, {})
         rows.pop("error", None)  # of a process that ended early
         for name in names:
-            if name in rows and not failures({name: rows[name]}):
+            if name in rows and _stands(rows[name]):
                 continue
             try:
                 rows[name] = measure(name)
@@ -139,9 +150,10 @@ class Notes:
         return built
 
 
-def _environment(_: argparse.Namespace, notes: Notes) -> None:
+def _environment(arguments: argparse.Namespace, notes: Notes) -> None:
     device, api = cuda.open_device(), tensorrt_api.load()
-    notes.found["environment"] = {
+    before = notes.found.get("environment", {})
+    now = {
         **machine.describe(),
         "gpu": device.name,
         "compute_capability": device.capability,
@@ -149,13 +161,19 @@ def _environment(_: argparse.Namespace, notes: Notes) -> None:
         "driver_cuda": device.driver_version,
         "tensorrt": [api.name, api.version],
     }
+    if other := [k for k in ("gpu", "tensorrt") if k in before and before[k] != now[k]]:
+        if arguments.resume:
+            was = " and ".join(f"{before[k]}, here is {now[k]}" for k in other)
+            raise GenderEdgeError(f"{notes.folder / NOTES} is of {was}: give another --out")
+        notes.found.clear()
+    notes.found["environment"] = now
     notes.write()
 
 
 def _build(arguments: argparse.Namespace, notes: Notes) -> None:
-    """Every shipped model to an engine in the cache, FP32 ones in FP16 too."""
-    wanted: dict[str, tuple[str, str | None]] = {name: (name, None) for name in zoo.names()}
-    for name in zoo.names():
+    """Every model to an engine in the cache, FP32 ones in FP16 too."""
+    wanted: dict[str, tuple[str, str | None]] = {name: (name, None) for name in _models(arguments)}
+    for name in _models(arguments):
         if name.endswith("_fp32"):
             wanted[name.replace("_fp32", "_fp16")] = (name, "fp16")
 
@@ -168,6 +186,10 @@ def _build(arguments: argparse.Namespace, notes: Notes) -> None:
         return {"model": model, "path": str(path), "seconds": seconds, "bytes": size}
 
     notes.rows("build", wanted, build)
+
+
+def _models(arguments: argparse.Namespace) -> list[str]:
+    return arguments.models.split(",") if arguments.models else zoo.names()
 
 
 def _parity(arguments: argparse.Namespace, notes: Notes) -> None:
@@ -219,11 +241,14 @@ def _overhead(arguments: argparse.Namespace, notes: Notes) -> None:
 def _tests(arguments: argparse.Namespace, notes: Notes) -> None:
     if importlib.util.find_spec("pytest") is None:
         raise GenderEdgeError("pytest is not here: pip install pytest")
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    (arguments.out / "gpu-tests.txt").write_text(done.stdout + done.stderr)
-    last = done.stdout.strip().splitlines()[-1:]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short", "-rs"]
+    log = arguments.out / "gpu-tests.txt"
+    with log.open("w") as file:  # as they come: what is cut short has what it did
+        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, check=False)
+    last = log.read_text().strip().splitlines()[-1:]
     notes.found["tests"] = {"status": done.returncode, "last": last}
+    if not any(" passed" in line for line in last):
+        notes.found["tests"]["error"] = f"no test passed: see {log}"
     notes.write()
 
 
@@ -232,17 +257,21 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
     engines, where = notes.engines(), notes.found["environment"]
     own = [name for name, row in engines.items() if name == row["model"]]
     other = [row["path"] for name, row in engines.items() if name != row["model"]]
-    plans = {
-        machine.gpu_slug(where["gpu"], " ".join(where["tensorrt"])): ("tensorrt", own + other),
-        machine.slug(where): ("onnxruntime", own),
-    }
+    gpu = machine.gpu_slug(where["gpu"], " ".join(where["tensorrt"]))
+    plans = {gpu: ("tensorrt", own + other)}
+    if onnx.int8_pays():
+        plans[machine.slug(where)] = ("onnxruntime", own)
+    else:
+        print("the CPU is left out: this ONNX Runtime computes INT8 in float", file=sys.stderr)
 
     def measure(name: str) -> dict[str, Any]:
         device, models = plans[name]
         target = arguments.out / f"{name}.json"
         argv = [*models, "--device", device, "--batches", f"1,8,32,{arguments.max_batch}"]
         argv += ["--json", str(target), *(["--resume"] if arguments.resume else [])]
-        argv += ["--data", arguments.data] if arguments.data else []
+        for option in ("data", "rounds", "seconds"):
+            value = getattr(arguments, option)
+            argv += [f"--{option}", value] if value else []
         return {"status": run.main(argv), "device": device, "file": target.name}
 
     notes.rows("benchmark", plans, measure)
@@ -252,12 +281,16 @@ def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
     """The same networks in PyTorch FP16, and the machine's peaks: a process a model."""
     environment = dict(os.environ)
     if arguments.torch_python != sys.executable:  # it shall find its own packages and libraries
-        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH"):
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE"):
             environment.pop(name, None)
+        folders = environment.get("LD_LIBRARY_PATH", "").split(":")
+        driver = [f for f in folders if f and (Path(f) / "libcuda.so.1").exists()]
+        environment["LD_LIBRARY_PATH"] = ":".join(driver)
 
     def measure(name: str) -> dict[str, Any]:
         command = [arguments.torch_python, "-m", "benchmarks.torch_reference"]
         command += [str(zoo.entry(name).path), "--batches", f"1,{arguments.max_batch}"]
+        command += ["--device", "cuda"]  # without one it fails, and is not the CPU's in silence
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
         )
@@ -267,7 +300,7 @@ def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
         (rows,) = found.pop("models").values()
         return {**found, "rows": rows}
 
-    notes.rows("pytorch", zoo.names(), measure)
+    notes.rows("pytorch", _models(arguments), measure)
 
 
 def _verdicts(arguments: argparse.Namespace, notes: Notes) -> None:

@@ -40,7 +40,8 @@ def _row(name: str, value: float, least: float | None = None, most: float | None
 
 
 def _good(rows: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    return ((n, row) for n, row in rows.items() if isinstance(row, dict) and "error" not in row)
+    found = ((name, row) for name, row in rows.items() if isinstance(row, dict))
+    return ((name, row) for name, row in found if "error" not in row and not row.get("status"))
 
 
 def _accuracy(parity: dict[str, Any]) -> Iterator[Row]:
@@ -67,19 +68,22 @@ def _tails(benchmark: dict[str, Any], folder: Path) -> Iterator[Row]:
 
 
 def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
-    """The bare engine beside PyTorch, the GPU's peaks, and INT8 beside FP16."""
+    """The bare engine beside PyTorch in FP16, the GPU's peak of its precision, INT8 beside FP16."""
     faces = {name: row["bare_faces_per_s"] for name, row in _good(overhead)}
-    for name, row in _good(pytorch):
-        if name not in faces:
+    networks = dict(_good(pytorch))
+    for name, rate in faces.items():
+        model = name.replace("_fp16", "_fp32")  # an engine in FP16 is made of that file
+        if model not in networks or name.endswith("_fp32"):
             continue
+        row = networks[model]
         largest = row["rows"][-1]
         for kind, least in (("eager", EAGER), ("compile", COMPILED)):
             if largest.get(kind):
-                yield _row(f"{name}: to {kind}", faces[name] / largest[kind], least=least)
-        operations = 2 * zoo.entry(name).evaluation["spec"]["macs"] * faces[name]
-        for kind in ("fp16_ops", "int8_ops"):
-            if kind in row["peaks"]:
-                yield _row(f"{name}: of {kind}", operations / row["peaks"][kind])
+                yield _row(f"{name}: to {kind}", rate / largest[kind], least=least)
+        operations = 2 * zoo.entry(model).evaluation["spec"]["macs"] * rate
+        peak = f"{name[-4:]}_ops"
+        if peak in row["peaks"]:
+            yield _row(f"{name}: of {peak}", operations / row["peaks"][peak])
     for name in faces:
         half = name.replace("_int8", "_fp16")
         if half != name and half in faces:

@@ -269,7 +269,11 @@ class Contexts:
         else:
             context.device_memory = scratch
         # 8.6 gives a profile unasked to the first context only.
-        if not context.set_optimization_profile_async(0, stream):
+        try:
+            shared = context.set_optimization_profile_async(0, stream)
+        except RuntimeError:  # how its Python says no
+            shared = False
+        if not shared:
             raise BackendError(f"{api!r} shares no profile between contexts: {api.reason()}")
         if hasattr(context, "nvtx_verbosity"):  # built in detail, which would slow every launch
             context.nvtx_verbosity = api.module.ProfilingVerbosity.NONE

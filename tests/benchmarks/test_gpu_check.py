@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import gpu_check, gpu_verdicts
-from gender_edge import BackendError
-from gender_edge.backends import cuda
+from gender_edge import BackendError, GenderEdgeError
+from gender_edge.backends import cuda, tensorrt_api
 
 
 def test_without_a_gpu_every_step_fails_in_its_own_process(
@@ -51,6 +52,40 @@ def test_rows_are_kept_one_by_one_and_not_measured_again(tmp_path: Path) -> None
     assert gpu_check.failures({"a": {"status": 1}, "b": {"status": 0}}) == ["status 1"]
 
 
+def test_a_file_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    """Engines stay on the machine that built them; notes come back from it."""
+    made: list[str] = []
+
+    def measure(name: str) -> dict[str, str]:
+        made.append(name)
+        return {"path": str(tmp_path / name)}
+
+    notes = gpu_check.Notes(tmp_path)
+    notes.rows("build", "ab", measure)
+    (tmp_path / "a").touch()
+    notes.rows("build", "ab", measure)
+    assert made == ["a", "b", "b"]
+
+
+def test_figures_of_two_machines_never_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(name="H200", capability="9.0", memory=1, driver_version=1)
+    api = SimpleNamespace(name="tensorrt", version="8.6.1")
+    monkeypatch.setattr(cuda, "open_device", lambda: gpu)
+    monkeypatch.setattr(tensorrt_api, "load", lambda: api)
+    notes = gpu_check.Notes(tmp_path)
+    notes.found = {
+        "environment": {"gpu": "H100", "tensorrt": ["tensorrt", "8.6.1"]},
+        "parity": {"slim_int8": {"faces": 3}},
+    }
+    notes.write()
+    argv = [f"--out={tmp_path}", "--step=environment"]
+    with pytest.raises(GenderEdgeError, match="is of H100, here is H200: give another --out"):
+        gpu_check.main([*argv, "--resume"])
+    assert gpu_check.main(argv) == 0
+    notes.read()
+    assert list(notes.found) == ["environment"] and notes.found["environment"]["gpu"] == "H200"
+
+
 def test_verdicts(tmp_path: Path) -> None:
     rates = {"resident_share": 0.97, "host_share": 0.5}
     row = {"batch": 1, "p50_ms": 1.0, "p99_ms": 3.0}
@@ -66,9 +101,11 @@ def test_verdicts(tmp_path: Path) -> None:
             "benchmark": {
                 "a": {"device": "tensorrt", "file": "a.json", "status": 0},
                 "b": {"device": "onnxruntime", "file": "none.json", "status": 0},
+                "c": {"device": "tensorrt", "file": "never.json", "status": 2},
             },
             "pytorch": {
                 "slim_int8": {"rows": [{}, {"eager": 50.0, "compile": None}], "peaks": {}},
+                "slim_fp32": {"rows": [{"eager": 50.0}], "peaks": {"fp16_ops": 1e12}},
                 "error": "its process ended with 1",
             },
         },
@@ -83,6 +120,8 @@ def test_verdicts(tmp_path: Path) -> None:
         "slim_fp16: from host": False,
         "slim_int8: p99 to p50": False,
         "slim_int8: to eager": True,
+        "slim_fp16: to eager": True,
+        "slim_fp16: of fp16_ops": None,
         "slim_int8: to fp16": None,
     }
     assert found["slim_int8: to eager"]["value"] == 6.0

@@ -228,7 +228,8 @@ def tensorrt_of(gpu: Gpu) -> SimpleNamespace:
 
         def set_optimization_profile_async(self, index: int, stream: int) -> bool:
             if gpu.fails.get("profile"):
-                return error("profile 0 has been chosen by another context")
+                error("profile 0 has been chosen by another context")
+                raise RuntimeError("Error in set optimization profile async.")
             self.profile = index == 0 and stream in gpu.streams
             return self.profile
 
