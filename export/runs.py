@@ -157,6 +157,6 @@ def record(rows: Sequence[Mapping[str, float]], run: Path) -> None:
 def table(rows: Sequence[Mapping[str, float]], run: Path) -> None:
     """RUN/metrics.csv."""
     with (run / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

@@ -17,6 +17,7 @@ from .recipe import Recipe, start_of
 from .runs import AFTER_TRAINING, WEIGHTS, config
 
 METRICS = "metrics.csv"
+PLACE = ("epoch", "size", "loss")  # what else stands in a row of it
 
 
 def seeded(recipe: Recipe, seed: int) -> Recipe:
@@ -78,12 +79,13 @@ def _other_lessons(first: Path, other: Path) -> list[str]:
 
 
 def _last(found: Sequence[Path]) -> list[dict[str, float]]:
-    """The last epoch's figures of each run, by set and framing."""
+    """The last epoch's figures of each run, by set and framing, and by group."""
     each = []
     for run in found:
         with (run / METRICS).open(newline="") as file:
             *_, row = csv.DictReader(file)
-        each.append({k: float(v) for k, v in row.items() if "/" in k or k == "mean"})
+        figures = {k: v for k, v in row.items() if k not in PLACE and v}
+        each.append({k: float(v) for k, v in figures.items()})
     return each
 
 

@@ -39,7 +39,7 @@ from .runs import (
 )
 from .start import network_of, optimizer_of
 from .trunks import Trunks
-from .validate import by_network, validate
+from .validate import by_group, by_network, judged, scored
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ def train(
 
     Args:
         packs: pictures to learn from, in the order of `recipe.train`.
-        validation: packs by name; balanced accuracy under each framing is noted every epoch.
+        validation: packs by name; balanced accuracy under each framing, and by group under the
+            first, is noted every epoch.
         run: the run folder, made if needed.
         trunks: for `init = "trunk"`, and to estimate ages with.
         workers: processes that prepare views; 0 prepares them in this one.
@@ -86,7 +87,8 @@ def train(
     while training.epoch < recipe.epochs:
         loss = training.run_epoch(packs, weights, workers)
         size = recipe.sizes[training.epoch]
-        scores = validate(by_network(training.result), validation, size, recipe.framings)
+        right = judged(by_network(training.result), validation, size, recipe.framings)
+        scores = {**scored(right, validation), **by_group(right, validation)}
         training.close_epoch(loss, scores)
     training.finish()
     return finished(run)

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from gender_edge.evaluation import FRAMINGS
+from gender_edge.evaluation import CHILD, FRAMINGS, adult_gap, groups
 from gender_edge.labelled import LABELS, Sample
 from gender_edge.spec import CropRule
 
@@ -88,6 +88,26 @@ def validate(
 ) -> dict[str, float]:
     """Balanced accuracy in per cent, by set and framing, and the mean over all of them."""
     return scored(judged(answer, packs, size, framings), packs)
+
+
+def by_group(right: Mapping[str, np.ndarray], packs: Mapping[str, Pack]) -> dict[str, float]:
+    """Of what `judged` returns under the first framing, in per cent and by set: balanced accuracy
+    of the worst age group or ethnicity and of children, and what lies between groups of adults
+    (see `gender_edge.evaluation.adult_gap`); left out where a set does not say or has too few.
+    """
+    found: dict[str, float] = {}
+    for name, pack in packs.items():
+        own = next(mask for key, mask in right.items() if key.startswith(f"{name}/"))
+        rows = groups(pack.samples, own, targets(pack.samples) == LABELS.index("female"))
+        values = {row["group"]: row["balanced_accuracy"]["value"] for row in rows}
+        known = {group: 100 * value for group, value in values.items() if value is not None}
+        if known:
+            found[f"{name}: worst group"] = min(known.values())
+        if (children := f"under {CHILD}") in known:
+            found[f"{name}: {children}"] = known[children]
+        if gap := adult_gap(rows):
+            found[f"{name}: adult gap"] = 100 * gap["gap"]
+    return {key: round(value, 2) for key, value in found.items()}
 
 
 def targets(samples: Sequence[Sample]) -> np.ndarray:
