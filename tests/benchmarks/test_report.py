@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+from copy import deepcopy
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import figures, report
+from gender_edge import zoo
+
+
+def test_tables_and_plot(outputs: Path, result: dict[str, Any]) -> None:
+    markdown = (outputs / "a.md").read_text()
+    assert markdown.count("\n| ") >= 4 and "(recorded)" in markdown
+    assert (outputs / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert zoo.default() in report.text(result)
+    with (outputs / "a.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["name"], line["batch"]) for line in lines] == [
+        (v["name"], str(row["batch"])) for v in result["variants"] for row in v["batches"]
+    ]
+
+
+def test_page_needs_nothing_else(outputs: Path) -> None:
+    """Every tag is closed, every plot is in it, nothing is fetched."""
+    page = (outputs / "a.html").read_text()
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: Any) -> None:
+            seen.append((tag, dict(attributes)))
+
+    Reader().feed(page)
+    tags = [tag for tag, _ in seen]
+    sets = zoo.entry(zoo.default()).evaluation["sets"].values()
+    drawn = len(figures.AXES) + len(sets) + sum(bool(own["groups"]) for own in sets)
+    assert tags.count("svg") == drawn > 6
+    assert page.count("<svg") == page.count("</svg>")
+    assert page.count("<table>") == page.count("</table>") >= 2
+    assert not {"script", "link", "img"} & set(tags)
+    names = [attributes["id"] for _, attributes in seen if "id" in attributes]
+    assert len(names) == len(set(names))
+
+
+def test_pareto_front() -> None:
+    """The slow and good, the fast and good; not what either beats."""
+    points = [(2.0, 90.0), (3.0, 89.0), (4.0, 95.0), (1.0, 90.0)]
+    assert figures.pareto(points) == [(1.0, 90.0), (4.0, 95.0)]
+
+
+def test_names_of_near_points_do_not_cover_each_other(result: dict[str, Any]) -> None:
+    from matplotlib.text import Text
+
+    result = deepcopy(result)
+    one, *_ = result["variants"]
+    for number in range(6):
+        other = deepcopy(one)
+        other["name"] = f"neighbour{number}_int8"
+        other["batches"][0]["p50_ms"] *= 1 + number / 50
+        result["variants"].append(other)
+    figure = figures.front(result, "latency", [one["engine"]])
+    (panel,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in panel.texts]  # without the lines to them
+    assert len(boxes) == len(result["variants"])
+    for number, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:number])
+
+
+def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        report.update_readme(readme, report.for_readme(result, "results/all.md"))
+        page = readme.read_text()
+        assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
+        assert page.count("| variant | accuracy, % |") == 1 and "(results/all.md)" in page
+    readme.write_text("nothing")
+    with pytest.raises(SystemExit, match="has no"):
+        report.update_readme(readme, report.for_readme(result, "results/all.md"))
+
+
+def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
+    variant = result["variants"][0]
+    other = {**deepcopy(variant), "engine": "another"}
+    del other["batches"][-1]
+    head, *lines = report.summary({**result, "variants": [*result["variants"], other]})
+    assert sorted(line[0] for line in lines) == sorted({v["name"] for v in result["variants"]})
+    shares = [float(line[1].split()[0]) for line in lines]
+    assert shares == sorted(shares, reverse=True)
+    own = next(dict(zip(head, line)) for line in lines if line[0] == variant["name"])
+    least, most = variant["batches"][0], variant["batches"][-1]
+    here, there = f"batch {least['batch']}", f"batch {most['batch']}"
+    assert own[f"ms, {here}, {variant['engine']}"].startswith(f"{least['p50_ms']:.2f}")
+    assert own[f"ms, {here}, another"] == own[f"ms, {here}, {variant['engine']}"]
+    rate = f"{most['faces_per_s']:.0f}"
+    assert own[f"faces/s, {there}, {variant['engine']}"].startswith(rate)
+    assert own[f"faces/s, {there}, another"] == "-"
+    peak = f"{most['resident_mb']['peak']:.0f}"
+    assert own[f"peak MB, {there}, {variant['engine']}"] == peak
+    broken = {"name": "broken", "engine": "another", "error": "no such thing"}
+    *_, last = report.summary({**result, "variants": [*result["variants"], broken]})
+    assert last[0] == "broken" and last[-1] == "failed"
+    assert report.summary({"variants": [broken]}) == []
+
+
+def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:
+    """And more panels than fit side by side go below each other."""
+    sets = deepcopy(result["variants"][0]["evaluation"])
+    name = next(name for name, own in sets.items() if own["groups"])
+    sets[name]["groups"][0]["female_right"] = {"value": 0.1, "low": 0.05, "high": 0.2, "n": 10}
+    figure = figures.groups({f"subject {n}": sets for n in range(6)}, name)
+    assert figure.axes[0].get_xlim()[0] <= 5
+    assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == 2
+
+
+def test_reasons_stay_on_their_line() -> None:
+    row = {"name": "a", "engine": "b", "error": "no\nsuch | thing"}
+    (cells,) = report.rows({"variants": [row]})
+    assert cells[-1] == "no such | thing"
+    assert "no such \\| thing |" in report._piped([report.HEAD, cells])[-1]
+
+
+def test_unsteady_rows_are_marked(result: dict[str, Any]) -> None:
+    result = deepcopy(result)
+    for variant in result["variants"]:
+        for row in variant["batches"]:
+            row["interval"]["p50_ms"] = [row["p50_ms"]] * 2
+    assert "*" not in "".join(cells[3] for cells in report.rows(result))
+    assert "marked *" not in report.caption(result)
+    row = result["variants"][0]["batches"][0]
+    row["interval"]["p50_ms"] = [row["p50_ms"], 1.2 * row["p50_ms"]]
+    assert [cells[3].endswith("*") for cells in report.rows(result)] == [True, False, False, False]
+    assert "in 1 of 4 rows, marked *" in report.caption(result)
