@@ -123,8 +123,25 @@ def plain_crop(
     return images.cut(image, (change @ whole)[:2], size, rule.fill)
 
 
+def randaugmented_crop(
+    image: np.ndarray, sample: Sample, rule: CropRule, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`training_crop`, then two of torchvision's fourteen changes (RandAugment, Cubuk et al. 2020,
+    at its default strength); uint8 (size, size, 3).
+    """
+    import torch  # here: an import of seconds that only this path needs
+    from torchvision.transforms import v2
+
+    crop = torch.from_numpy(training_crop(image, sample, rule, size, rng)).permute(2, 0, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        changed = v2.RandAugment(fill=rule.fill)(crop.flip(0))  # some know colours: RGB
+    return np.ascontiguousarray(changed.flip(0).permute(1, 2, 0).numpy())
+
+
 AUGMENTATIONS: Mapping[str, Callable[..., np.ndarray]] = {
     "ours": training_crop,
+    "ours_randaugment": randaugmented_crop,
     "rotate_flip": plain_crop,
     "rotate_zoom_flip": partial(plain_crop, zoom=0.2),
 }

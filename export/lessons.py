@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -38,26 +39,38 @@ class Lessons(nn.Module):
             self.register_buffer("embeddings", said.embeddings, persistent=False)
             self.map = nn.Linear(width, said.embeddings.shape[1])
 
-    def forward(self, logits: Tensor, embedding: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        embedding: Tensor,
+        labels: Tensor,
+        numbers: Tensor,
+        shares: Optional[Tensor] = None,
+    ) -> Tensor:
         """The mean loss of a batch.
 
         Args:
             logits: float (N, 2), the student's.
             embedding: float (N, width), the student's.
-            labels: int64 (N,), classes; or float (N, 2), their shares in mixed pictures.
+            labels: int64 (N,), classes.
             numbers: int64 (N,), the pictures' places in all packs.
+            shares: float (N, N) of mixed pictures, as `export.mixing` gives them.
         """
         recipe = self.recipe
-        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        classes = functional.one_hot(labels, logits.shape[1]).float()
+        classes = _mixed(classes, shares)
+        loss = functional.cross_entropy(logits, classes, label_smoothing=recipe.label_smoothing)
         if not recipe.teachers:
             return loss
-        soft = _divergence(logits, self.logits[numbers], recipe.distill_temperature)
+        temperature = recipe.distill_temperature
+        said = _mixed(torch.softmax(self.logits[numbers] / temperature, 1), shares)
+        soft = functional.log_softmax(logits / temperature, 1)
+        soft = temperature**2 * functional.kl_div(soft, said, reduction="batchmean")
         loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * soft
-        near = functional.cosine_similarity(self.map(embedding), self.embeddings[numbers])
+        seen = _mixed(self.embeddings[numbers], shares)
+        near = functional.cosine_similarity(self.map(embedding), seen)
         return loss + recipe.hint_weight * (1 - near.mean())
 
 
-def _divergence(logits: Tensor, said: Tensor, temperature: float) -> Tensor:
-    soft = functional.log_softmax(logits / temperature, 1)
-    wanted = torch.softmax(said / temperature, 1)
-    return temperature**2 * functional.kl_div(soft, wanted, reduction="batchmean")
+def _mixed(said: Tensor, shares: Optional[Tensor]) -> Tensor:
+    return said if shares is None else shares @ said

@@ -1,13 +1,12 @@
-"""Pictures of a batch mixed with one another, and what is said of them likewise."""
+"""Pictures of a batch mixed with one another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Optional
 
+import torch
 from torch import Tensor
-
-from gender_edge.errors import DataError
-from gender_edge.labelled import LABELS
 
 from .recipe import Recipe
 
@@ -17,29 +16,23 @@ ALPHAS = {  # of the beta distribution that shares are drawn from, as in the pap
 }
 
 
-def mixing_of(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """What a recipe does with pixels (N, S, S, 3) and classes int64 (N,) of a batch.
+def mixing_of(recipe: Recipe) -> Callable[[Tensor], tuple[Tensor, Optional[Tensor]]]:
+    """What a recipe does with pixels (N, S, S, 3) of a batch.
 
-    Without mixing it leaves them as they are; otherwise pixels become float, and classes their
-    shares, float (N, 2).
-
-    Raises:
-        DataError: teachers have no answers for mixed pictures.
+    Without mixing it leaves them as they are, and the second result is None. Otherwise they become
+    float, and the second is how much of each picture (column) is in each mixed one (row): float
+    (N, N), rows of sum 1. What is said of the pictures is mixed by multiplying with it.
     """
     if not recipe.mixing:
-        return lambda pixels, labels: (pixels, labels)
-    if recipe.teachers:
-        raise DataError(
-            f"mixing={recipe.mixing!r}: teachers answered for single pictures; take mixing or "
-            "teachers out of the recipe"
-        )
+        return lambda pixels: (pixels, None)
     from torchvision.transforms import v2  # here: an import of seconds that only this path needs
 
     kind = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[recipe.mixing]
-    mix = kind(alpha=ALPHAS[recipe.mixing], num_classes=len(LABELS))
 
-    def mixed(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        both, shares = mix(pixels.permute(0, 3, 1, 2).float(), labels)
+    def mixed(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = torch.arange(len(pixels), device=pixels.device)  # a class of its own for each
+        mix = kind(alpha=ALPHAS[recipe.mixing], num_classes=len(pixels))
+        both, shares = mix(pixels.permute(0, 3, 1, 2).float(), numbers)
         return both.permute(0, 2, 3, 1), shares
 
     return mixed

@@ -21,7 +21,7 @@ TERMS = ("license", "origin")  # of weights: they come with the data
 STARTS = ("random", "trunk", "imagenet", "run:NAME", "pruned:NAME", "shipped:NAME")
 PRECISIONS = ("fp32", "int8")
 CHOICES = {
-    "augmentation": ("ours", "rotate_flip", "rotate_zoom_flip"),
+    "augmentation": ("ours", "ours_randaugment", "rotate_flip", "rotate_zoom_flip"),
     "mixing": ("", "mixup", "cutmix"),
     "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("cosine", "constant"),
@@ -170,7 +170,7 @@ class Recipe:
     @property
     def framings(self) -> tuple[str, ...]:
         """How faces are cut where it is validated and tested; whole where it is trained so."""
-        return FRAMINGS if self.augmentation == "ours" else ("whole",)
+        return FRAMINGS if self.augmentation.startswith("ours") else ("whole",)
 
 
 def start_of(init: str) -> tuple[str, str]:

@@ -164,10 +164,10 @@ class _Training:
         return total / count if count else math.nan
 
     def _learn(self, pixels: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
-        pixels, labels = self.mix(pixels, labels)
+        pixels, shares = self.mix(pixels)
         with torch.autocast(DEVICE.type, torch.bfloat16):
             logits, embedding = self.network.answer(pixels)
-        loss = self.lessons(logits.float(), embedding.float(), labels, numbers)
+        loss = self.lessons(logits.float(), embedding.float(), labels, numbers, shares)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)

@@ -163,6 +163,23 @@ def test_training_crops_hold_what_boxes_do(monkeypatch: pytest.MonkeyPatch) -> N
         assert [bool((crop > 150).any()) for crop in crops] == [outside] * 5
 
 
+def test_randaugment_comes_on_top_and_obeys_the_seed() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng
+    image = rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    sample = Sample(Path("x"), "male", box=(10, 10, 60, 60))
+    ours, more = (augment.AUGMENTATIONS[name] for name in ("ours", "ours_randaugment"))
+    state = torch.get_rng_state()
+    changed = 0
+    for seed in range(8):
+        crop = more(image, sample, CropRule(), 48, rng(seed))
+        assert crop.shape == (48, 48, 3) and crop.dtype == np.uint8 and crop.flags.c_contiguous
+        np.testing.assert_array_equal(crop, more(image, sample, CropRule(), 48, rng(seed)))
+        changed += bool((crop != ours(image, sample, CropRule(), 48, rng(seed))).any())
+    assert changed >= 6  # doing nothing is one of the changes
+    assert (torch.get_rng_state() == state).all()
+
+
 def test_what_a_box_holds() -> None:
     image = np.arange(100, dtype=np.uint8).reshape(10, 10)
     np.testing.assert_array_equal(inside(image, (2.0, 3.0, 4.0, 5.0)), image[3:8, 2:6])

@@ -67,6 +67,23 @@ def test_the_share_of_teachers_is_weighed(said: None) -> None:
     assert loss[0.5] == pytest.approx((loss[0.0] + loss[1.0]) / 2, rel=1e-5)
 
 
+def test_of_mixed_pictures_a_mixture_is_expected(said: None) -> None:
+    """Of labels, of what teachers say and of what they see alike."""
+    lessons = Lessons(_recipe(teachers=("a",), distill_weight=0.5, hint_weight=1.0), 4, [], Path())
+    numbers, labels = torch.arange(2), torch.tensor([0, 1])
+    logits, embedding = torch.randn(2, 2), torch.randn(2, 4)
+    swapped = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    alone = lessons(logits, embedding, labels.flip(0), numbers.flip(0)).item()
+    mixed = lessons(logits, embedding, labels, numbers, swapped).item()
+    assert mixed == pytest.approx(alone)
+    same, halves = logits[:1].expand(2, 2), torch.full((2, 2), 0.5)
+    by_labels = Lessons(_recipe(), 4, [], Path())
+    ends = [by_labels(same, embedding, labels[[i, i]], numbers).item() for i in range(2)]
+    assert by_labels(same, embedding, labels, numbers, halves).item() == pytest.approx(
+        sum(ends) / 2
+    )
+
+
 def test_teachers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another asking finds what was kept; other weights of the same name are asked anew."""
     asked = []

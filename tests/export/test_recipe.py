@@ -39,7 +39,10 @@ def test_every_word_that_is_allowed_means_something() -> None:
         ('optimizer = "lion"', "expected adamw, adam or sgd"),
         ('schedule = "steps"', "expected cosine or constant"),
         ('mixing = "blend"', "expected nothing, mixup or cutmix"),
-        ('augmentation = "none"', "expected ours, rotate_flip or rotate_zoom_flip"),
+        (
+            'augmentation = "none"',
+            "expected ours, ours_randaugment, rotate_flip or rotate_zoom_flip",
+        ),
         ('importance = "guess"', "expected taylor or magnitude"),
         ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
         ('precisions = ["int8", "fp16"]', "expected fp32 or int8"),
