@@ -100,7 +100,7 @@ def _engine(path: Path, info: Any, api: Any, device: Any) -> str:
     broken = next((e for e in (api, device) if isinstance(e, GenderEdgeError)), None)
     if broken is not None:
         return f"{path.name}: cannot run here"
-    reason = engines.misfit(info, api, device.name, device.capability)
+    reason = info.misfit(api, device.name, device.capability)
     return f"{path.name}: {'fits' if reason is None else reason}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from .backends import tensorrt_api
-from .backends.tensorrt_api import Target
+from .backends.tensorrt_api import Target, TensorRT
 from .caching import write_whole
 from .errors import ModelError
 from .spec import ModelSpec
@@ -51,6 +51,17 @@ class EngineInfo:
         if self.gpu is not None:
             return f"{self.gpu} ({self.capability})"
         return ", ".join(self.target.capabilities or tensorrt_api.RTX_PORTABLE)
+
+    def misfit(self, api: TensorRT, gpu: str, capability: str) -> Optional[str]:
+        """Why it would not run with this TensorRT on this GPU; None if it should."""
+        if self.tensorrt != (api.name, api.version):
+            return f"built by {' '.join(self.tensorrt)}, found {api!r}"
+        if self.gpu is None:  # ahead of time, with RTX
+            targets = self.target.capabilities or tensorrt_api.RTX_PORTABLE
+            return None if capability in targets else f"built for {self.place}, not {capability}"
+        if self.gpu != gpu and not self.target.portable:
+            return f"built on {self.gpu}, found {gpu}"
+        return None
 
     def rebuild(self, output: Path) -> str:
         """How to build it again here, for an error's end."""

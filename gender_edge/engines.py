@@ -53,18 +53,6 @@ def cached() -> list[tuple[Path, Union[EngineInfo, ModelError]]]:
     return found
 
 
-def misfit(info: EngineInfo, api: TensorRT, gpu: str, capability: str) -> Optional[str]:
-    """Why an engine would not run with this TensorRT on this GPU; None if it should."""
-    if info.tensorrt != (api.name, api.version):
-        return f"built by {' '.join(info.tensorrt)}, found {api!r}"
-    if info.gpu is None:  # ahead of time, with RTX
-        targets = info.target.capabilities or tensorrt_api.RTX_PORTABLE
-        return None if capability in targets else f"built for {info.place}, not {capability}"
-    if info.gpu != gpu and not info.target.portable:
-        return f"built on {info.gpu}, found {gpu}"
-    return None
-
-
 class NoEngineError(BackendError):
     """There is no engine of a model in the cache that fits."""
 
@@ -87,7 +75,7 @@ def find(model: str) -> Path:
         for path, info in cached()
         if isinstance(info, EngineInfo)
         and (info.onnx_sha256, info.target.precision) == (digest, precision)
-        and misfit(info, api, device.name, device.capability) is None
+        and info.misfit(api, device.name, device.capability) is None
     ]
     if not fitting:
         raise NoEngineError(

@@ -47,6 +47,7 @@ class TensorRTBackend:
         api = tensorrt_api.load()
         _check_version(path, self.info, api)
         self._device = cuda.open_device(index)  # before the runtime: 8.6 dies without a driver
+        _check_gpu(path, self.info, api, self._device)
         self.name, self.provider = repr(api), self._device.name
         self.max_batch = self.info.target.max_batch
         self._slots: queue.LifoQueue[Optional[Slot]] = queue.LifoQueue()
@@ -374,6 +375,14 @@ def _check_version(path: Path, info: EngineInfo, api: tensorrt_api.TensorRT) -> 
             f"{path}: built by {' '.join(info.tensorrt)}, found {api!r}; an engine runs on the "
             f"version that built it: {info.rebuild(path)}"
         )
+
+
+def _check_gpu(
+    path: Path, info: EngineInfo, api: tensorrt_api.TensorRT, device: cuda.Device
+) -> None:
+    """TensorRT itself only warns of another GPU of the same compute capability."""
+    if reason := info.misfit(api, device.name, device.capability):
+        raise BackendError(f"{path}: {reason}; {info.rebuild(path)}")
 
 
 def _deserialize(

@@ -13,7 +13,7 @@ from gender_edge.backends import cuda, tensorrt_api
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.cli import main
 from gender_edge.engine_info import EngineInfo, sidecar
-from gender_edge.engines import cache_path, cached, misfit
+from gender_edge.engines import cache_path, cached
 from gender_edge.half import halve
 from gender_edge.symmetric import symmetric
 
@@ -142,14 +142,14 @@ def test_cached_engines_are_listed_and_judged(api: tensorrt_api.TensorRT, cache:
     assert "cannot be read" in str(found[path.parent / "junk.engine"])
     info = found[path]
     assert isinstance(info, EngineInfo)
-    assert misfit(info, api, "any GPU", "8.6") is None
-    assert "not 9.0" in str(misfit(info, api, "any GPU", "9.0"))
+    assert info.misfit(api, "any GPU", "8.6") is None
+    assert "not 9.0" in str(info.misfit(api, "any GPU", "9.0"))
     here = replace(info, gpu="GPU A", capability="8.6", target=Target())
-    assert misfit(here, api, "GPU A", "8.6") is None
-    assert "built on GPU A, found GPU B" in str(misfit(here, api, "GPU B", "8.6"))
-    assert misfit(replace(here, target=Target(portable=True)), api, "GPU B", "8.6") is None
+    assert here.misfit(api, "GPU A", "8.6") is None
+    assert "built on GPU A, found GPU B" in str(here.misfit(api, "GPU B", "8.6"))
+    assert replace(here, target=Target(portable=True)).misfit(api, "GPU B", "8.6") is None
     older = replace(here, tensorrt=("tensorrt", "8.6.0"))
-    assert "built by tensorrt 8.6.0" in str(misfit(older, api, "GPU A", "8.6"))
+    assert "built by tensorrt 8.6.0" in str(older.misfit(api, "GPU A", "8.6"))
 
 
 @pytest.mark.usefixtures("without_gpu")
@@ -305,7 +305,7 @@ def test_rtx_on_a_gpu_that_it_has_no_target_for(
     info = EngineInfo.read(build_engine("nano_gray_int8"))
     assert aims[0].portable and not info.target.portable
     assert "not for 9.0" in caplog.text
-    assert misfit(info, api, "Fake H100", "9.0") is None
+    assert info.misfit(api, "Fake H100", "9.0") is None
 
 
 @pytest.mark.parametrize("content", [b"damaged", b"foreign"])

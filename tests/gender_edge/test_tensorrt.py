@@ -8,6 +8,7 @@ import hashlib
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,3 +317,13 @@ def test_libcuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._library.cache_clear()
     with pytest.raises(BackendError, match="no NVIDIA driver"):
         cuda.identify()
+
+
+def test_an_engine_of_another_gpu_is_refused(engine: Path) -> None:
+    """Of the same compute capability too, where TensorRT would only warn."""
+    info = EngineInfo.read(engine)
+    replace(info, gpu="Other GPU").write(engine)
+    with pytest.raises(BackendError, match=r"built on Other GPU, found Fake GPU; build it again"):
+        TensorRTBackend(engine)
+    replace(info, gpu="Other GPU", target=replace(info.target, portable=True)).write(engine)
+    TensorRTBackend(engine).close()
