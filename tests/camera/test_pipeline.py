@@ -269,7 +269,7 @@ def test_pictures_are_dropped_at_once(portrait_clip: Path, classifier: Classifie
     crops: list[Any] = []
 
     class Watched:
-        spec = classifier.spec
+        spec, batch_size = classifier.spec, classifier.batch_size
         crop = staticmethod(classifier.crop)
 
         def probabilities(self, batch: np.ndarray) -> np.ndarray:
