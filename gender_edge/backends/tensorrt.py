@@ -47,7 +47,9 @@ class TensorRTBackend:
         api = tensorrt_api.load()
         _check_version(path, self.info, api)
         self._device = cuda.open_device(index)  # before the runtime: 8.6 dies without a driver
-        _check_gpu(path, self.info, api, self._device)
+        gpu = self._device
+        if reason := self.info.misfit(api, gpu.name, gpu.capability):  # TensorRT may only warn
+            raise BackendError(f"{path}: {reason}; {self.info.rebuild(path)}")
         self.name, self.provider = repr(api), self._device.name
         self.max_batch = self.info.target.max_batch
         self._slots: queue.LifoQueue[Optional[Slot]] = queue.LifoQueue()
@@ -375,14 +377,6 @@ def _check_version(path: Path, info: EngineInfo, api: tensorrt_api.TensorRT) -> 
             f"{path}: built by {' '.join(info.tensorrt)}, found {api!r}; an engine runs on the "
             f"version that built it: {info.rebuild(path)}"
         )
-
-
-def _check_gpu(
-    path: Path, info: EngineInfo, api: tensorrt_api.TensorRT, device: cuda.Device
-) -> None:
-    """TensorRT itself only warns of another GPU of the same compute capability."""
-    if reason := info.misfit(api, device.name, device.capability):
-        raise BackendError(f"{path}: {reason}; {info.rebuild(path)}")
 
 
 def _deserialize(
