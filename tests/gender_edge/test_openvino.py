@@ -37,7 +37,7 @@ def test_same_answers(shipped: str) -> None:
             batch = crops(found, count)
             difference = found.probabilities(batch) - expected.probabilities(batch)
             assert np.abs(difference).max() < 0.1  # bfloat16 or other INT8 rounding
-            assert np.abs(difference).mean() < 0.02
+        assert np.abs(difference).mean() < 0.02  # of the 70
         assert found.probabilities(batch[:0]).shape == (0, 2)
 
 
