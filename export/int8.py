@@ -1,7 +1,8 @@
 """Which INT8 file of a network is kept: every range estimate measured on validation data.
 
 Beside it a report says what INT8 cost there, overall, by set and by group, and how much of the
-logits each layer alone blurs.
+logits each layer alone blurs. The form that TensorRT takes, whose activations have half the
+steps, is judged with it: ranges that only one of the two can bear are not taken.
 
 What a group loses counts only beyond chance. One face is two points of a group of fifty, so faces
 that turned wrong have to outnumber those that turned right by more than a fair coin would bring
@@ -23,6 +24,7 @@ from scipy.stats import binomtest
 
 from gender_edge.evaluation import SMALLEST_COMPARED, group_masks
 from gender_edge.labelled import LABELS, Sample
+from gender_edge.symmetric import symmetric
 
 from .data import Pack
 from .quantize import quantize
@@ -52,24 +54,39 @@ def choose(
 
     Returns:
         The report: `ranges`, the method; `validation`, accuracy by method and set; what `losses`
-        returns for the method; `layers` (see `sensitivity`).
+        returns for the method; `symmetric`, the same of TensorRT's form, but for the groups;
+        `layers` (see `sensitivity`).
     """
 
-    def ask(file: Path) -> dict[str, np.ndarray]:
-        return judged(by_file(file), validation, crops.shape[1], [FRAMING])
+    def ask(model: Path | bytes) -> dict[str, np.ndarray]:
+        return judged(by_file(model), validation, crops.shape[1], [FRAMING])
 
     right = {"fp32": ask(exact or source)}
+    signed = {}
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         for method in methods:
             tried = Path(folder) / f"{method}.onnx"
             quantize(source, crops, tried, method)
             right[method] = ask(tried)
-        lost = {method: losses(right["fp32"], right[method], validation) for method in methods}
-        best = min(methods, key=lambda method: (lost[method]["lost_most"], lost[method]["lost"]))
+            signed[method] = ask(symmetric(tried.read_bytes()))
+        lost, lost_signed = (
+            {method: losses(right["fp32"], own[method], validation) for method in methods}
+            for own in (right, signed)
+        )
+
+        def cost(method: str) -> tuple[float, float]:
+            worst = max(own[method]["lost_most"] for own in (lost, lost_signed))
+            return worst, lost[method]["lost"]
+
+        best = min(methods, key=cost)
         report = {
             "ranges": best,
             "validation": {name: scored(own, validation) for name, own in right.items()},
             **lost[best],
+            "symmetric": {
+                "validation": scored(signed[best], validation),
+                **{key: lost_signed[best][key] for key in ("lost", "lost_most")},
+            },
             "layers": sensitivity(source, crops[:: max(1, len(crops) // PROBES)]),
         }
         target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")

@@ -10,13 +10,12 @@ from gender_edge.evaluation import SMALLEST_COMPARED
 def quantization(report: dict[str, Any]) -> str:
     """What INT8 cost on validation, by method and by layer, from an int8.json."""
     layers = sorted(report["layers"].items(), key=lambda entry: entry[1])
-    lost = report["lost"]
     best = "of the least worst loss" if "groups" in report else "the best"
     lines = [
         "## Quantisation",
         "",
         f"Ranges by {report['ranges']}: {best} on validation (aligned faces, balanced accuracy",
-        f"in %), {abs(lost):.2f} points {'below' if lost > 0 else 'above'} FP32.",
+        f"in %), {_points(report['lost'])} FP32.",
         *_aware(report),
         *_lost_in_groups(report),
         "",
@@ -25,9 +24,23 @@ def quantization(report: dict[str, Any]) -> str:
     ]
     for method, scores in report["validation"].items():
         lines.append(f"| {method} | " + " | ".join(f"{v:.2f}" for v in scores.values()) + " |")
+    if symmetric := report.get("symmetric"):
+        scores = " | ".join(f"{v:.2f}" for v in symmetric["validation"].values())
+        lines += [f"| {report['ranges']}, in TensorRT's form | {scores} |"]
     worst = ", ".join(f"`{name}` {decibels:.0f} dB" for name, decibels in layers[:3])
+    if symmetric:
+        lines += [
+            "",
+            "TensorRT counts activations from -127 to 127 (`gender_edge.symmetric`): in that form,",
+            f"as ONNX Runtime computes it, {_points(symmetric['lost'])} FP32, and",
+            f"{_points(symmetric['lost_most'])} it in the worst set or group.",
+        ]
     lines += ["", f"Least signal to noise of the log-odds with one layer alone in INT8: {worst}."]
     return "\n".join(lines) + "\n"
+
+
+def _points(lost: float) -> str:
+    return f"{abs(lost):.2f} points {'below' if lost > 0 else 'above'}"
 
 
 def _aware(report: dict[str, Any]) -> list[str]:

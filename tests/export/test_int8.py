@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from export.architectures import build
 from export.data import Pack, pack
 from export.int8 import choose, losses
 from export.int8_card import quantization
+from export.validate import by_file, validate
 from gender_edge.labelled import read_labelled
+from gender_edge.symmetric import symmetric
 
 KEY = "faces/landmarks"
 CHILDREN = 60
@@ -34,6 +37,15 @@ def flipped(children: int, others: int = 0) -> tuple[np.ndarray, np.ndarray]:
     before[100 : 100 + others // 2] = before[-(others // 2) or 200 :] = False
     after[: children // 2] = after[30 : 30 + children - children // 2] = False
     return before, after
+
+
+def chosen(faces: dict[str, Pack], folder: Path) -> dict[str, Any]:
+    """The report on int8.onnx of a network that has learned nothing."""
+    crops = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
+    network = build("slim", {"stem": 8, "widths": [[8]]}, grayscale=False)
+    graph.export(network, 32, folder / "fp32.onnx")
+    ranges = ("minmax", "percentile")
+    return choose(folder / "fp32.onnx", crops, faces, ranges, folder / "int8.onnx")
 
 
 @pytest.mark.parametrize(("wrong", "counts"), [(4, False), (5, True), (8, True)])
@@ -60,13 +72,33 @@ def test_the_kept_file_loses_least_where_it_loses_most(
     """Of two ranges the first is better on the mean, at the cost of children."""
     unfair, fair = flipped(8, others=10)[1], flipped(8, others=10)[0].copy()
     fair[:2] = False
-    said = iter([flipped(8, others=10)[0], unfair, fair])
+    before = flipped(8, others=10)[0]
+    said = iter([before, unfair, unfair, fair, fair])
     monkeypatch.setattr(int8, "judged", lambda *_: {KEY: next(said)})
-    crops = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
-    source = tmp_path / "fp32.onnx"
-    network = build("slim", {"stem": 8, "widths": [[8]]}, grayscale=False)
-    graph.export(network, 32, source)
-    report = choose(source, crops, faces, ("minmax", "percentile"), tmp_path / "int8.onnx")
+    report = chosen(faces, tmp_path)
     means = {name: row["mean"] for name, row in report["validation"].items()}
     assert means["minmax"] > means["fp32"] > means["percentile"]
     assert report["ranges"] == "percentile" and report["lost_most"] == pytest.approx(1.0)
+
+
+def test_the_kept_file_holds_in_the_form_of_tensorrt_too(
+    faces: dict[str, Pack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two ranges the first loses nothing, but children in the symmetric form."""
+    before, unfair = flipped(8)
+    fair = before.copy()
+    fair[:2] = False
+    said = iter([before, before, unfair, fair, fair])
+    monkeypatch.setattr(int8, "judged", lambda *_: {KEY: next(said)})
+    report = chosen(faces, tmp_path)
+    assert report["ranges"] == "percentile" and report["lost_most"] == pytest.approx(1.0)
+    assert report["symmetric"]["lost_most"] == pytest.approx(1.0)
+
+
+def test_the_form_of_tensorrt_is_asked_itself(faces: dict[str, Pack], tmp_path: Path) -> None:
+    """Its figures are of the network that an engine is built from."""
+    report = chosen(faces, tmp_path)
+    form = by_file(symmetric((tmp_path / "int8.onnx").read_bytes()))
+    found = validate(form, faces, 32, [int8.FRAMING])
+    assert report["symmetric"]["validation"]["mean"] == pytest.approx(found["mean"])
+    assert f"{found['mean']:.2f} |" in quantization(report).split("in TensorRT's form |")[1]
