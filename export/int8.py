@@ -43,8 +43,8 @@ def choose(
     target: Path,
     exact: Optional[Path] = None,
 ) -> dict[str, Any]:
-    """Write the INT8 file that loses least where it loses most on validation data, and its report
-    (.json).
+    """Write the INT8 file that loses least where it loses most on validation data, in its own form
+    or in TensorRT's, and its report (.json).
 
     Args:
         crops: uint8 (N, S, S, 3), what activation ranges are estimated on.
