@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .prepare import stem
 from .provenance import began_with
 from .recipe import Recipe, start_of
 from .runs import CONFIG, config
+
+logger = logging.getLogger(__name__)
 
 MODEL = "model.onnx"
 
@@ -86,12 +89,12 @@ def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Pat
 
 def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, Path]]:
     """Of other runs."""
-    kind, name = recipe.start
-    if kind == "pruned":
-        chain = [recipe.name, *_ancestors(recipe, runs)]
-        same = all(began_with(runs / own, runs / before) for own, before in zip(chain, chain[1:]))
+    if ancestors := _ancestors(recipe, runs):
+        chain = [runs / name for name in (recipe.name, *ancestors)]
+        same = all(began_with(own, before) for own, before in zip(chain, chain[1:]))
         why = "which it was cut from"
-        yield why if same else f"an earlier training of {why}", runs / chain[-1] / precision / MODEL
+        yield why if same else f"an earlier training of {why}", chain[-1] / precision / MODEL
+    kind, name = recipe.start
     begun = runs / name
     if recipe.grayscale and kind == "run":
         before = config(begun)
@@ -119,12 +122,25 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
 
 
 def _ancestors(recipe: Recipe, runs: Path) -> list[str]:
-    """The runs of a chain of prunings, back to the one that it began with."""
+    """The runs that a variant came about by, the latest first, back to the network that was cut;
+    none where nothing was.
+
+    What was taught on from a network that is shipped is a variant of its own, not a cut one.
+    """
     found: list[str] = []
+    cut = 0
     kind, name = recipe.start
-    while kind == "pruned":
-        if not (runs / name / CONFIG).exists():
-            raise DataError(f"{runs / name}: no such run; build or restore that recipe first")
+    while kind in ("pruned", "run"):
         found.append(name)
-        kind, name = start_of(str(config(runs / name)["init"]))
-    return found
+        if kind == "pruned":
+            cut = len(found)
+        if not (runs / name / CONFIG).exists():
+            if kind == "pruned":
+                raise DataError(f"{runs / name}: no such run; build or restore that recipe first")
+            logger.warning("%s is gone: nobody can tell what it was cut from, if it was", name)
+            break
+        before = config(runs / name)
+        if kind == "run" and before["precisions"]:
+            break
+        kind, name = start_of(str(before["init"]))
+    return found[:cut]

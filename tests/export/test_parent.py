@@ -28,6 +28,10 @@ def run_of(runs: Path, name: str, **entries: object) -> None:
         ("run:grey", True, "fp32", []),
         ("run:unshipped", True, "fp32", []),
         ("pruned:half", False, "int8", ["tiny/fp32", "coloured/int8"]),
+        ("run:cut", False, "int8", ["tiny/fp32", "coloured/int8"]),
+        ("pruned:on", False, "fp32", ["coloured/fp32"]),
+        ("run:half", False, "fp32", []),
+        ("run:gone", False, "fp32", []),
     ],
 )
 def test_what_a_variant_is_compared_with(
@@ -42,6 +46,8 @@ def test_what_a_variant_is_compared_with(
     run_of(tmp_path, "grey", grayscale=True)
     run_of(tmp_path, "unshipped", precisions=[])
     run_of(tmp_path, "half", init="pruned:coloured")
+    run_of(tmp_path, "cut", init="pruned:half", precisions=[])
+    run_of(tmp_path, "on", init="run:cut")
     own = replace(recipe.load(str(recipe_file)), init=init, grayscale=grayscale)
     model = tmp_path / "tiny" / precision / "model.onnx"
     found = [other for _, other in _parents(own, model, tmp_path)]
