@@ -96,7 +96,7 @@ def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, P
         yield why if same else f"an earlier training of {why}", chain[-1] / precision / MODEL
     kind, name = recipe.start
     begun = runs / name
-    if recipe.grayscale and kind == "run":
+    if recipe.grayscale and kind == "run" and (begun / CONFIG).exists():
         before = config(begun)
         if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
             yield "which sees colours", begun / precision / MODEL
@@ -137,7 +137,7 @@ def _ancestors(recipe: Recipe, runs: Path) -> list[str]:
         if not (runs / name / CONFIG).exists():
             if kind == "pruned":
                 raise DataError(f"{runs / name}: no such run; build or restore that recipe first")
-            logger.warning("%s is gone: nobody can tell what it was cut from, if it was", name)
+            logger.warning("%s is gone: the card cannot say what came of which network", name)
             break
         before = config(runs / name)
         if kind == "run" and before["precisions"]:

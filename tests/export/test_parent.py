@@ -31,7 +31,7 @@ def run_of(runs: Path, name: str, **entries: object) -> None:
         ("run:cut", False, "int8", ["tiny/fp32", "coloured/int8"]),
         ("pruned:on", False, "fp32", ["coloured/fp32"]),
         ("run:half", False, "fp32", []),
-        ("run:gone", False, "fp32", []),
+        ("run:gone", True, "fp32", []),
     ],
 )
 def test_what_a_variant_is_compared_with(
