@@ -23,6 +23,7 @@ from gender_edge.spec import CropRule
 from .architectures import build
 from .augment import evaluation_crop
 from .data import Pack
+from .files import digest, replacing
 from .trunks import load_vgg, there
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ MOST_OFTEN = 4.0  # a rare face is drawn at most so many times as often as a com
 SIDE, BATCH = 48, 128  # px and pictures that the trunk sees at a time
 FITTED_ON = 5000  # pictures of each set
 RIDGE = 1000.0  # of standardised features
-EARLIER = "ages.npy"  # estimates of before their names said what they come from
 
 
 def balancing(
@@ -113,9 +113,8 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
                         "out of the recipe"
                     )
                 estimates = estimates or _Estimates(packs, known, trunk)
-                partial = cache.with_name(f"partial-{name}")
-                np.save(partial, estimates(pack))
-                partial.replace(cache)
+                with replacing(cache) as partial:
+                    np.save(partial, estimates(pack))
             logger.info("%s: estimated ages of %s", pack.folder.name, cache.name)
             own[missing] = np.load(cache)[missing]
     return known
@@ -124,20 +123,14 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
 def _name(packs: Sequence[Pack], trunk: Path | None) -> str:
     """What estimates are kept as: by the faces they are fitted on, and by the trunk, * for any."""
     fitted_on = [(s.name, s.label, s.age) for p in packs for s in p.samples if s.age is not None]
-    digest = hashlib.sha256(repr(fitted_on).encode()).hexdigest()[:16]
-    if trunk is None:
-        return f"ages-{digest}-*.npy"
-    content = there(trunk, "--age-trunk FILE").read_bytes()
-    return f"ages-{digest}-{hashlib.sha256(content).hexdigest()[:16]}.npy"
+    faces = hashlib.sha256(repr(fitted_on).encode()).hexdigest()[:16]
+    own = "*" if trunk is None else digest(there(trunk, "--age-trunk FILE"))[:16]
+    return f"ages-{faces}-{own}.npy"
 
 
 def _cache(pack: Pack, name: str) -> Path:
     """Where a pack's estimates lie, or shall lie; where * fits several, it is none of them."""
     found = list(pack.derived("").glob(name))
-    earlier = pack.derived(EARLIER)
-    if not found and earlier.exists():
-        logger.warning("%s: taken as it is, whatever trunk and faces it is of", earlier)
-        return earlier
     return found[0] if len(found) == 1 else pack.derived(name)
 
 

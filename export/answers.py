@@ -6,7 +6,6 @@ whole face. That costs one pass of the teachers over the pictures, not one an ep
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from gender_edge.spec import CropRule
 from .architectures import Network
 from .augment import evaluation_crop
 from .data import Pack
+from .files import digest, replacing
 from .runs import WEIGHTS, finished, trained_size
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,11 @@ def answers_of(runs: Sequence[Path], packs: Sequence[Pack]) -> Answers:
 
 def _kept(run: Path, pack: Pack) -> Answers:
     teacher = finished(run)
-    digest = hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()[:16]
-    cache = pack.derived(f"answers-{run.name}-{digest}.npz")
+    cache = pack.derived(f"answers-{run.name}-{digest(run / WEIGHTS)[:16]}.npz")
     if not cache.exists():
         found = ask(teacher, pack, trained_size(run))
-        partial = cache.with_name(f"partial-{cache.name}")
-        np.savez(partial, logits=found.logits, embeddings=found.embeddings)
-        partial.replace(cache)
+        with replacing(cache) as partial:
+            np.savez(partial, logits=found.logits, embeddings=found.embeddings)
     with np.load(cache) as kept:
         return Answers(*(torch.from_numpy(kept[k]) for k in ("logits", "embeddings")))
 

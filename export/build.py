@@ -33,7 +33,7 @@ from .calibrate import abstention_thresholds, even, fit_temperature
 from .data import look
 from .duplicates import Fingerprints, near_pairs
 from .files import digest, fresh, replacing, write
-from .findings import label_noise
+from .findings import label_noise, noise_file
 from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
@@ -109,17 +109,17 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
         best = target.with_name("ptq.onnx")  # int8.onnx is new only when the choice is made
         report = int8.choose(source, crops, validation, methods, best)
-        if report["lost_most"] > recipe.gate and recipe.aware_epochs:
-            logger.warning("%s: INT8 loses %g points, taught on", target, report["lost_most"])
+        if (lost := int8.worst(report)) > recipe.gate and recipe.aware_epochs:
+            logger.warning("%s: INT8 loses %g points, taught on", target, lost)
             taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
             aware = int8.choose(taught, crops, validation, methods, other, source)
-            if aware["lost_most"] < report["lost_most"]:
-                before = {"epochs": recipe.aware_epochs, "lost": report["lost_most"]}
+            if int8.worst(aware) < lost:
+                before = {"epochs": recipe.aware_epochs, "lost": lost}
                 report, best = {**aware, "aware": before}, other
         write(target.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
         best.replace(target)  # last: where it is, its report is
-        if report["lost_most"] > recipe.gate:
-            logger.warning("%s loses %g points on a set or group", target, report["lost_most"])
+        if (lost := int8.worst(report)) > recipe.gate:
+            logger.warning("%s loses %g points on a set or group", target, lost)
     return target
 
 
@@ -208,14 +208,16 @@ def evaluate_step(
     """
     target = model.with_name("evaluation.json")
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
+    told = noise_file(places.runs, recipe.clean)
     if len(framings) > 1:
+        inputs += [told] if told else []
         inputs += parent.evaluations(recipe, model, places.runs)
     if fresh(target, *inputs):
         return target
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
+    noise = label_noise(told) if told else {}
     with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]

@@ -68,7 +68,7 @@ def clean(
     said = cross_validated(embeddings, labels, trained, group(pictures.samples, near))
     found = [
         *find_copies(pictures, prints, copies),
-        *find_faceless(pictures),
+        *([] if places.whole else find_faceless(pictures)),  # that says they are crops
         *find_wrong_labels(labels, said, pictures.part, copies),
     ]
     found.sort(key=lambda f: _order(pictures, f))

@@ -23,7 +23,7 @@ from gender_edge.zoo import REGISTRY
 from . import recipe
 from .latency import ROUNDS, latencies
 from .prepare import stem
-from .recipe import Recipe
+from .recipe import Recipe, start_of
 from .runs import AFTER_TRAINING, CONFIG, config, differing, trained_by
 
 MAIN = "celeba_test"  # the set that most references state a figure for
@@ -90,10 +90,20 @@ def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
         "epochs": asked.epochs,
         "epochs_asked": wanted.epochs,
         "pictures": _pictures(wanted, run),
-        "start": own["init"],
+        "start": _start(own["init"], run.parent),
         "device": trained_by(run),
         **_figures(run / "fp32"),
     }
+
+
+def _start(init: str, runs: Path) -> str:
+    """What a run started from, and how much of its epochs a trunk of ours had."""
+    kind, name = start_of(init)
+    if kind != "run" or not (runs / name / CONFIG).exists():
+        return init
+    asked = next((own for own in map(recipe.load, recipe.names()) if own.name == name), None)
+    done = len(config(runs / name)["sizes"])
+    return f"{init}, {done} of {asked.epochs} epochs" if asked else f"{init}, {done} epochs"
 
 
 def _fingerprint(wanted: Recipe) -> str:

@@ -18,7 +18,7 @@ from gender_edge.errors import GenderEdgeError
 from gender_edge.labelled import Sample, read_csv, write_csv
 
 from .duplicates import Fingerprints, components, fingerprints, near_pairs
-from .files import digest
+from .files import digest, replacing, write
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Pack:
         """Changes with what its pictures show; computed once."""
         cache = self.derived("pixels.sha256")
         if not cache.exists():
-            cache.write_text(digest(self.folder / "pixels.u8"))
+            write(cache, digest(self.folder / "pixels.u8"))
         return cache.read_text()
 
     def derived(self, name: str) -> Path:
@@ -143,7 +143,8 @@ class Pack:
         cache = self.derived("fingerprints.npz")
         if not cache.exists():
             found = fingerprints(self.image(i) for i in range(len(self)))
-            np.savez(cache, hashes=found.hashes, thumbnails=found.thumbnails)
+            with replacing(cache) as partial:
+                np.savez(partial, hashes=found.hashes, thumbnails=found.thumbnails)
         with np.load(cache) as kept:
             return Fingerprints(kept["hashes"], kept["thumbnails"])
 

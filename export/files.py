@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+BLOCK = 1 << 20  # bytes
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -23,8 +25,12 @@ def fresh(output: Path, *inputs: Path) -> bool:
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """SHA-256 of a file, hexadecimal; of any size."""
+    found = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def write(target: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from . import prune, shipped
 from .architectures import build
 from .data import Pack
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, finished, save_weights
+from .runs import CONFIG, INITIAL, WEIGHTS, config, finished, save_weights
 from .trunks import Trunks
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def settled(
     if recipe.remove_macs and kind != "pruned":
         raise DataError(f"remove_macs with init={recipe.init!r}: expected init='pruned:NAME'")
     if kind == "run":
-        return _like_run(recipe, run.parent / recipe.start[1])
+        return _like_run(recipe, run, run.parent / recipe.start[1])
     if kind not in ("pruned", "shipped"):
         return recipe
     start = run / INITIAL
@@ -56,8 +56,10 @@ def settled(
         return replace(recipe, arguments={**recipe.arguments, **json.loads(file.metadata()[SHAPE])})
 
 
-def _like_run(recipe: Recipe, start: Path) -> Recipe:
+def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:
     """Pruned, that run's network has other widths than its recipe and this one say."""
+    if (run / CONFIG).exists() and not (start / WEIGHTS).exists():  # begun when that was there
+        return replace(recipe, arguments=config(run)["arguments"])
     trunk = finished(start).trunk
     built = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk
     if type(trunk) is not type(built):

@@ -75,8 +75,8 @@ def choose(
         )
 
         def cost(method: str) -> tuple[float, float]:
-            worst = max(own[method]["lost_most"] for own in (lost, lost_signed))
-            return worst, lost[method]["lost"]
+            most = max(own[method]["lost_most"] for own in (lost, lost_signed))
+            return most, lost[method]["lost"]
 
         best = min(methods, key=cost)
         report = {
@@ -92,6 +92,11 @@ def choose(
         target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         (Path(folder) / f"{best}.onnx").replace(target)
     return report
+
+
+def worst(report: Mapping[str, Any]) -> float:
+    """What INT8 lost where it lost most, in points, in whichever of the two forms it was more."""
+    return float(max(report["lost_most"], report["symmetric"]["lost_most"]))
 
 
 def losses(

@@ -18,7 +18,7 @@ from .latency import latencies
 from .prepare import stem
 from .provenance import began_with
 from .recipe import Recipe, start_of
-from .runs import CONFIG, config
+from .runs import CONFIG, config, restored
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,9 @@ def evaluation_of(model: Path) -> Path:
 def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
     """What each was to the variant, and its file: in the variant's precision but for the first."""
     if model.parent.name != "fp32":
-        yield "its weights before INT8", model.parent.with_name("fp32") / model.name
+        taught = "its weights before INT8, not taught on for it"
+        why = taught if _taught_for_int8(model) else "its weights before INT8"
+        yield why, model.parent.with_name("fp32") / model.name
     yield from _others(recipe, model.parent.name, runs)
 
 
@@ -93,13 +95,26 @@ def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, P
         chain = [runs / name for name in (recipe.name, *ancestors)]
         same = all(began_with(own, before) for own, before in zip(chain, chain[1:]))
         why = "which it was cut from"
-        yield why if same else f"an earlier training of {why}", chain[-1] / precision / MODEL
+        yield why if same else f"an earlier training of {why}", _model(chain[-1], precision)
     kind, name = recipe.start
     begun = runs / name
     if recipe.grayscale and kind == "run" and (begun / CONFIG).exists():
         before = config(begun)
         if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
-            yield "which sees colours", begun / precision / MODEL
+            yield "which sees colours", _model(begun, precision)
+
+
+def _model(run: Path, precision: str) -> Path:
+    """A run's file in that precision; of a restored one that never had it, what it has."""
+    wanted = run / precision / MODEL
+    others = [] if wanted.exists() or not restored(run) else sorted(run.glob(f"*/{MODEL}"))
+    return others[0] if others else wanted
+
+
+def _taught_for_int8(model: Path) -> bool:
+    """Whether a file's weights are of `build.aware_step`."""
+    report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
+    return report.exists() and "aware" in json.loads(report.read_text())
 
 
 def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def pruned(
     Raises:
         DataError: networks of this kind have no widths to choose, or this one cannot get so small.
     """
-    parent.trunk.shape()  # an error now rather than in minutes
+    if not parent.trunk.shape():
+        raise DataError(f"{type(parent.trunk).__name__} takes no widths, so it cannot be pruned")
     network = copy.deepcopy(parent).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _cut(network.to(device), recipe, macs, [(p.to(device), c.to(device)) for p, c in probes])

@@ -5,7 +5,6 @@ the end the weights.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
@@ -21,6 +20,7 @@ from gender_edge.labelled import Sample
 
 from . import plots
 from .architectures import Network, build
+from .files import digest, write
 from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
@@ -61,12 +61,12 @@ def remember(recipe: Recipe, run: Path) -> None:
     noted = config(run) if path.exists() else _findings(recipe, run)
     own = {**_plain(asdict(recipe)), **{k: v for k, v in noted.items() if k == FINDINGS}}
     if own != noted:  # a newer file would have INT8 made and tested anew
-        path.write_text(json.dumps(own, indent=1))
+        write(path, json.dumps(own, indent=1))
 
 
 def _findings(recipe: Recipe, run: Path) -> dict[str, str]:
     path = run.parent / recipe.clean
-    return {FINDINGS: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
+    return {FINDINGS: digest(path)} if path.is_file() else {}
 
 
 def differing(recipe: Recipe, run: Path) -> set[str]:

@@ -29,15 +29,15 @@ def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
     torch.manual_seed(recipe.seed)
     network = build(recipe.architecture, recipe.arguments, recipe.grayscale)
     kind, name = recipe.start
-    if kind == "trunk":
+    if (run / INITIAL).exists():  # begun already, or begun by `export.initial`
+        network.load_state_dict(load_file(run / INITIAL))
+    elif kind == "trunk":
         trunks.load(network.trunk)
     elif kind == "imagenet":
         trunks.load_imagenet(network.trunk)
     elif kind == "run":
         state = finished(run.parent / name).state_dict()
         network.load_state_dict(as_gray(state) if recipe.grayscale else state)
-    elif kind in ("pruned", "shipped"):  # see `export.initial`
-        network.load_state_dict(load_file(run / INITIAL))
     else:  # random
         for module in network.modules():
             if isinstance(module, nn.Conv2d):

@@ -25,6 +25,9 @@ Image = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray,
 MAX_SIDE = 16_384  # px; larger pictures are not faces, and cost a gigabyte to decode
 FARTHEST = 1e6  # px; coordinates beyond it are of no picture
 LEAST_INSIDE = 0.1  # of a face's square; of less, a network would be asked about grey
+# What of five landmarks' spread a face explains: at least 0.42 for 70,000 faces of five data sets,
+# 0.02 if left and right, or x and y, have changed places.
+LEAST_LIKE_A_FACE = 0.25
 CHANNELS = {"bgr": None, "rgb": cv2.COLOR_RGB2BGR}
 CHANNELS_WITH_ALPHA = {"bgr": cv2.COLOR_BGRA2BGR, "rgb": cv2.COLOR_RGBA2BGR}
 
@@ -89,9 +92,12 @@ def _from_pil(image: Any) -> np.ndarray:
 def decode(data: bytes, name: str = "image bytes") -> np.ndarray:
     """Decode a file's bytes into uint8 (H, W, 3) BGR, turned upright by its EXIF orientation.
 
+    Of 16 bits a channel the upper eight are taken, so a picture of 10 or 12 bits has to be scaled
+    to the whole range before it is saved.
+
     Raises:
-        ImageError: empty, damaged, cut short, no JPEG, PNG, WebP, BMP or TIFF, or larger than
-            `MAX_SIDE`.
+        ImageError: empty, cut short, damaged so that its decoder notices, no JPEG, PNG, WebP, BMP
+            or TIFF, or larger than `MAX_SIDE`.
     """
     if not data:
         raise ImageError(f"{name}: zero bytes; the file is empty, fetch it again")
@@ -123,8 +129,8 @@ def _from_array(array: np.ndarray, color: str) -> np.ndarray:
     if array.dtype != np.uint8:
         note = " with NaN or infinite values" if _has_non_finite(array) else ""
         raise ImageError(
-            f"array of dtype {array.dtype}{note}: expected uint8, 0 to 255; for floats in 0 "
-            "to 1 use (image * 255).round().astype('uint8')"
+            f"array of dtype {array.dtype}{note}: expected uint8, 0 to 255; for a range of 0 to M "
+            "use (image * (255 / M)).round().astype('uint8')"
         )
     if array.ndim == 2:
         array = array[:, :, None]
@@ -165,7 +171,7 @@ def aligned_matrix(landmarks: np.ndarray, rule: CropRule) -> np.ndarray:
         landmarks: (5, 2) x, y in pixels, in the order that `CropRule` describes.
 
     Raises:
-        ImageError: the points coincide or are not finite.
+        ImageError: the points coincide, are not finite, or do not lie as those of a face.
     """
     # In two dimensions a similarity is one complex factor: z -> f z, f = <z, goal> / <z, z>.
     points = _numbers(landmarks, (5, 2), "landmarks") @ (1, 1j)
@@ -175,7 +181,13 @@ def aligned_matrix(landmarks: np.ndarray, rule: CropRule) -> np.ndarray:
     spread = np.vdot(source, source).real
     if spread < 1e-6:
         raise ImageError("all landmarks coincide; check the detector, or give the box alone")
-    factor = complex(np.vdot(source, goal) / spread)
+    common = complex(np.vdot(source, goal))
+    if abs(common) ** 2 < LEAST_LIKE_A_FACE * spread * np.vdot(goal, goal).real:
+        raise ImageError(
+            "the landmarks lie as no face's do; give x before y, and in this order: the eye on the "
+            "viewer's left, the other eye, the nose's tip, the mouth's corners left and right"
+        )
+    factor = common / spread
     shift = goal_centre - factor * complex(centre)
     return np.array(
         [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
@@ -299,7 +311,7 @@ def _bounds(matrix: np.ndarray) -> tuple[float, float, float, float]:
     (a, b, x), (c, d, y) = matrix.tolist()
     determinant = a * d - b * c
     if not determinant:
-        raise ImageError("the landmarks fit no face; check their order")
+        raise ImageError("the face's square has no size; check its box or landmarks")
     corners = [(u - x, v - y) for u in (0, 1) for v in (0, 1)]
     across = [(u * d - v * b) / determinant for u, v in corners]
     down = [(v * a - u * c) / determinant for u, v in corners]

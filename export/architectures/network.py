@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gender_edge.errors import DataError
-
 LUMINANCE_BGR = (0.114, 0.587, 0.299)  # ITU-R BT.601, as OpenCV's COLOR_BGR2GRAY
 
 
@@ -59,12 +57,10 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def shape(self) -> dict[str, Any]:
-        """The arguments that make a network with as many channels as this one has by now.
-
-        Raises:
-            DataError: networks of this kind cannot be pruned.
+        """The arguments that make a network with as many channels as this one has by now; none of
+        a kind whose channels cannot be chosen.
         """
-        raise DataError(f"{type(self).__name__} takes no widths, so it cannot be pruned")
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Float (N, C, H, W) to logits (N, 2)."""

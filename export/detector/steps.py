@@ -8,7 +8,6 @@ RUN is `detector` in the folder of runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -27,7 +26,7 @@ from gender_edge.spec import DetectorSpec
 
 from .. import graph
 from ..build import ship
-from ..files import fresh, replacing
+from ..files import digest, fresh, replacing
 from ..prepare import Places, annotated, packed
 from ..quantize import METHODS, quantize
 from ..recipe import Source
@@ -139,7 +138,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
     content: dict[str, Any] = {
         "spec": asdict(own.spec),
         "bytes": model.stat().st_size,
-        "sha256": _digest(model),
+        "sha256": digest(model),
         "sets": {name: evaluate.compare(own, reference, each) for name, each in frames.items()},
     }
     samples = [s for s in annotated(ALIGNED, places) if s.split == "val"]
@@ -157,10 +156,6 @@ def _keep(model: Path, content: dict[str, Any]) -> Path:
     return target
 
 
-def _digest(model: Path) -> str:
-    return hashlib.sha256(model.read_bytes()).hexdigest()
-
-
 def evaluated(model: Path) -> dict[str, Any]:
     """The evaluation of this very file.
 
@@ -169,7 +164,7 @@ def evaluated(model: Path) -> dict[str, Any]:
     """
     path = model.with_name("evaluation.json")
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    if content.get("sha256") != _digest(model):
+    if content.get("sha256") != digest(model):
         raise DataError(f"{model}: not evaluated as it is now; add --evaluate")
     return content
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ImageError, ModelError
 
 SIDE = 320  # px: the longer side of what a detector looks at
 MINIMUM_SCORE = 0.6
@@ -43,7 +43,7 @@ def as_faces(answer: Any) -> Faces:
 
     Args:
         answer: `Faces`; boxes (N, 4), x, y, width, height in pixels; or a tuple of two, such boxes
-            and landmarks (N, 5, 2) or None.
+            and landmarks (N, 5, 2) or None. No boxes, or None in their place, is no face.
 
     Raises:
         ModelError: it is something else.
@@ -52,6 +52,8 @@ def as_faces(answer: Any) -> Faces:
         return answer
     try:
         boxes, landmarks = answer if _is_pair(answer) else (answer, None)
+        if boxes is None:  # what several detectors say of an empty frame
+            return none()
         boxes = np.asarray(boxes, np.float32)
         landmarks = None if landmarks is None else np.asarray(landmarks, np.float32)
     except (TypeError, ValueError) as error:
@@ -80,7 +82,17 @@ def _strange(found: str) -> ModelError:
 
 
 def shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The frame no longer than `side`, and how many of its pixels one of those spans."""
+    """The frame no longer than `side`, and how many of its pixels one of those spans.
+
+    Raises:
+        ImageError: it is no uint8 array (H, W, 3); a detector would find nothing, or anything.
+    """
+    dtype, shape = getattr(frame, "dtype", None), tuple(getattr(frame, "shape", ()))
+    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ImageError(
+            f"frame of type {type(frame).__name__}, dtype {dtype} and shape {shape}: expected "
+            "a uint8 array (H, W, 3), BGR; `gender_edge.images.load` makes one of any picture"
+        )
     scale = max(frame.shape[:2]) / side
     if scale <= 1:
         return frame, 1.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gender_edge import ModelError, faces, zoo
+from gender_edge import ImageError, ModelError, faces, zoo
 from gender_edge.faces import Detector, Spotter, YuNet, as_faces
 from gender_edge.tracks import overlaps
 from tests.conftest import PORTRAIT_BOX, labelled
@@ -100,7 +100,8 @@ def test_a_tuple_of_two_boxes_is_no_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    "nobody", [(), [], np.empty(0), np.empty((0, 4)), ([], []), (np.empty((0, 4)), None)]
+    "nobody",
+    [(), [], np.empty(0), np.empty((0, 4)), ([], []), (np.empty((0, 4)), None), None, (None, None)],
 )
 def test_nobody_is_no_face(nobody: Any) -> None:
     assert len(as_faces(nobody)) == 0 and as_faces(nobody).boxes.shape == (0, 4)
@@ -109,7 +110,6 @@ def test_nobody_is_no_face(nobody: Any) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        None,
         7,
         "faces",
         {"boxes": BOXES},
@@ -127,6 +127,23 @@ def test_nobody_is_no_face(nobody: Any) -> None:
 def test_what_is_no_answer_of_a_detector_is_told(answer: Any) -> None:
     with pytest.raises(ModelError, match=r"the detector gave .*expected Faces, boxes \(N, 4\)"):
         as_faces(answer)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        None,
+        "frame.jpg",
+        np.zeros((40, 40), np.uint8),
+        np.zeros((40, 40, 4), np.uint8),
+        np.zeros((0, 40, 3), np.uint8),
+        np.zeros((40, 40, 3), np.uint16),
+        np.zeros((40, 40, 3), np.float32),
+    ],
+)
+def test_what_is_no_frame_is_told(any_detector: Detector, frame: Any) -> None:
+    with pytest.raises(ImageError, match="expected a uint8 array"):
+        any_detector(frame)
 
 
 def test_detectors_say_what_they_are(any_detector: Detector) -> None:

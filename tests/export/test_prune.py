@@ -193,7 +193,12 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"tiny_p50 has 4\d% of"):
         train_step(replace(half, name="again", init="pruned:tiny_p50"), places, workers=0)
     further = replace(half, name="further", init="run:tiny_p50", remove_macs=0.0)
-    assert train_step(further, places, workers=0).trunk.shape() == finished(run).trunk.shape()
+    taught = train_step(further, places, workers=0)
+    assert taught.trunk.shape() == finished(run).trunk.shape()
+    run.rename(tmp_path / "elsewhere")  # what it began with is needed no more
+    again = train_step(further, places, workers=0)
+    (tmp_path / "elsewhere").rename(run)
+    assert again.trunk.shape() == taught.trunk.shape()
     with pytest.raises(DataError, match="architecture 'vgg' cannot go on from"):
         other = replace(further, name="other", architecture="vgg", arguments={"widths": [[8]]})
         train_step(other, places, workers=0)

@@ -25,7 +25,9 @@ from export.batches import batches, weights_of
 from export.build import Places, build
 from export.compare import compare, earlier_rows, markdown, references
 from export.data import Pack, pack
+from export.initial import settled
 from export.recipe import Recipe
+from export.runs import remember, save_weights
 from export.start import network_of, optimizer_of
 from export.train import _Training, learning_rate, train
 from export.trunks import Trunks
@@ -105,14 +107,23 @@ def test_frozen_parts() -> None:
     assert recipe.load("references/vgg16_last_block").frozen == 10
 
 
-def test_inceptions_learn(faces: Pack, tmp_path: Path) -> None:
-    wanted = small(recipe.load("references/inception_v3_128"))
-    wanted = replace(wanted, init="random", limit=4)
-    training = _Training(wanted, [faces], tmp_path, Trunks())
+def test_inceptions_learn_from_a_trunk_of_ours(faces: Pack, tmp_path: Path) -> None:
+    wanted = replace(small(recipe.load("references/inception_v3_128")), limit=4)
+    kind, name = wanted.start
+    assert kind == "run"
+    trunk, start, run = small(recipe.load(f"references/{name}")), tmp_path / name, tmp_path / "run"
+    remember(trunk, start)
+    learned = architectures.build(trunk.architecture, trunk.arguments, trunk.grayscale).state_dict()
+    save_weights(learned, start / "weights.safetensors")
+    assert settled(wanted, [faces], run, Trunks()) == wanted
+    run.mkdir()
+    training = _Training(wanted, [faces], run, Trunks())
     loss = training.run_epoch([faces], weights_of(wanted, [faces], None, Path()), workers=0)
     assert np.isfinite(loss) and training.step == 1
-    before, after = load_file(tmp_path / "initial.safetensors"), training.network.state_dict()
-    assert not any(torch.equal(before[k], after[k]) for k in kernels_of(before))
+    before, after = load_file(run / "initial.safetensors"), training.network.state_dict()
+    kernels = kernels_of(before)
+    assert all(torch.equal(before[k], learned[k]) for k in kernels)
+    assert not any(torch.equal(before[k], after[k]) for k in kernels)
 
 
 def kernels_of(state: Mapping[str, Tensor]) -> list[str]:

@@ -319,6 +319,31 @@ def test_bad_landmarks_are_refused() -> None:
             images.aligned_matrix(np.array(RULE.landmarks) * factor, RULE)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda face: face[[1, 0, 2, 4, 3]],  # the person's left first
+        lambda face: face[:, ::-1],  # y before x
+        lambda face: face * (-1, 1),
+        lambda face: face[[2, 0, 1, 3, 4]],
+    ],
+)
+def test_landmarks_that_lie_as_no_face_does_are_refused(wrong: Any, angle: float) -> None:
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    face = 90 * np.array(RULE.landmarks) @ turn + 40
+    images.aligned_matrix(face, RULE)
+    with pytest.raises(ImageError, match="lie as no face's do"):
+        images.aligned_matrix(wrong(face), RULE)
+
+
+def test_a_face_in_profile_has_landmarks() -> None:
+    points = 90 * np.array(RULE.landmarks)
+    middle = points[:, 0].mean()
+    points[:, 0] = middle + 0.1 * (points[:, 0] - middle)
+    assert np.isfinite(images.aligned_matrix(points, RULE)).all()
+
+
 @pytest.mark.parametrize("side", [31, 64, 100, 333, 1000])
 def test_cut_keeps_positions_at_any_scale(side: int) -> None:
     """A horizontal ramp stays a ramp, not shifted by half a pixel, however much it is shrunk."""
@@ -374,5 +399,5 @@ def test_whole_takes_the_square_of_its_area(width: int, side: int) -> None:
 
 
 def test_a_crop_without_area_is_told() -> None:
-    with pytest.raises(ImageError, match="fit no face"):
+    with pytest.raises(ImageError, match="has no size"):
         images.cut(np.zeros((50, 50, 3), np.uint8), np.zeros((2, 3)), 32, 127)
