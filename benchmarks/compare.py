@@ -26,7 +26,9 @@ COUNTED = {"bytes": 0.01, "parameters": 0.0, "macs": 0.0}  # how much more of it
 POINTS = 0.3  # of balanced accuracy, in per cent: how much less is allowed
 TIMED = {"p50_ms": -1, "p99_ms": -1, "faces_per_s": 1}  # whether more is worse or better
 MEMORY = 0.1  # how much more is allowed
-ALIKE = ("clock", "threads", "detector")  # settings without which times mean something else
+# Settings without which times mean something else; OpenVINO compiles the largest batch by itself.
+ALIKE = ("clock", "threads", "detector", "batches")
+FILMED = ("cameras", "deadline")  # and numbers of cameras, where both results have them
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,16 @@ def compare(before: dict[str, Any], after: dict[str, Any], timing: float | None)
 
 def comparable(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Why times of two results cannot be compared; "" where they can."""
+    both = (before, after)
+    filmed = all(result["settings"].get("cameras") for result in both)
     told = [
         {
             "processor": result["machine"]["cpu"],
             "cores": result["machine"]["cores"],
-            **{key: result["settings"].get(key) for key in ALIKE},
+            "instructions": result["machine"].get("features"),
+            **{key: result["settings"].get(key) for key in ALIKE + FILMED * filmed},
         }
-        for result in (before, after)
+        for result in both
     ]
     return "; ".join(f"{k} {a}, then {told[1][k]}" for k, a in told[0].items() if told[1][k] != a)
 

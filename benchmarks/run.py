@@ -95,7 +95,7 @@ def _begin(
         result = _read(arguments.json)
         other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
         here = machine.describe()
-        same = ("cpu", "cores", "gpus", "packages")
+        same = ("cpu", "cores", "features", "gpus", "packages")
         other += [k for k in same if result["machine"].get(k, []) != here[k]]
         if other:
             raise GenderEdgeError(
@@ -273,13 +273,31 @@ def _keep(target: Path, result: dict[str, Any]) -> None:
     partial.replace(target)
 
 
+def _own_place(result: dict[str, Any]) -> Path:
+    """A file in results/ named by what was measured on; where a run of another kind has that name
+    already, which a README may be made from, its own kind is added.
+    """
+    on_gpu = [row for row in result["variants"] if row.get("gpu")]
+    name = machine.slug(result["machine"])
+    if on_gpu:
+        name = machine.gpu_slug(on_gpu[0]["gpu"]["name"], on_gpu[0]["backend"])
+    target = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not target.exists() or _kind(_read(target)) == _kind(result):
+        return target
+    return target.with_name(f"{name}-{hashlib.sha256(_kind(result).encode()).hexdigest()[:8]}.json")
+
+
+def _kind(result: dict[str, Any]) -> str:
+    """The settings of a run, and whether it timed others' models too."""
+    peers = any(row["kind"] == "peer" for row in result["variants"])
+    return json.dumps([result.get("settings"), peers], sort_keys=True)
+
+
 def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.save:
-        on_gpu = [row for row in result["variants"] if row.get("gpu")]
-        name = machine.slug(result["machine"])
-        if on_gpu:
-            name = machine.gpu_slug(on_gpu[0]["gpu"]["name"], on_gpu[0]["backend"])
-        _keep(ROOT / "benchmarks" / "results" / f"{name}.json", result)
+        target = _own_place(result)
+        _keep(target, result)
+        print(f"benchmark: saved {target}", file=sys.stderr)
     for target, made in (
         (arguments.markdown, report.markdown),
         (arguments.csv, report.csv_text),

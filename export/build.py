@@ -223,20 +223,12 @@ def evaluate_step(
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
             tested.append(samples)
             name = stem(part.list)
-            progress = partial(tqdm, desc=name, disable=None)
-            outcome = evaluation.classify(
-                classifier, samples, framing=framings[0], progress=progress
-            )
+            outcome, sets[name] = _judged(classifier, samples, framings, name)
             keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
-            sets[name] = evaluation.report(outcome)
             sets[name]["split"] = part.split
+            sets[name]["copies"] = _without_copies(outcome, seen)
             if (own := f"{name}:{part.split}") in noise:
                 sets[name]["label_noise"] = noise[own]
-            sets[name]["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
-            sets[name]["copies"] = _without_copies(outcome, seen)
-            for framing in framings[1:]:
-                other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
-                sets[name][f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
         content: dict[str, Any] = {
             "spec": asdict(classifier.spec),
             "backend": classifier.backend,
@@ -263,6 +255,20 @@ def evaluate_step(
         content["against"] = parent.compared(recipe, model, places.runs)
     write(target, json.dumps(content, indent=1) + "\n")
     return target
+
+
+def _judged(
+    classifier: Classifier, samples: Sequence[Sample], framings: Sequence[str], name: str
+) -> tuple[evaluation.Outcome, dict[str, Any]]:
+    """A test set under the first framing, in full, and balanced accuracy under the others."""
+    progress = partial(tqdm, desc=name, disable=None)
+    outcome = evaluation.classify(classifier, samples, framing=framings[0], progress=progress)
+    figures = evaluation.report(outcome)
+    figures["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
+    for framing in framings[1:]:
+        other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
+        figures[f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
+    return outcome, figures
 
 
 def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> dict[str, Any]:

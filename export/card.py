@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
-from gender_edge.evaluation import SMALLEST_COMPARED
+from gender_edge.evaluation import SMALLEST_COMPARED, adult_gap
 from gender_edge.zoo import mean_accuracy
 
 from .int8_card import quantization
@@ -41,9 +41,7 @@ def text(folder: Path) -> str:
     own = json.loads((folder / "evaluation.json").read_text())
     size = (folder / "model.onnx").stat().st_size
     parts = [_head(own, size), INTENDED, _sets(own)]
-    # Evaluations say `parent` that were made when only pruned variants were compared.
-    others = [own["parent"]] if "parent" in own else own.get("against", [])
-    parts += [_given_up(own, size, other) for other in others]
+    parts += [_given_up(own, size, other) for other in own.get("against", [])]
     parts += [_groups(own), _calibration(own)]
     if "robustness" in own:
         parts.append(_robustness(own))
@@ -74,7 +72,7 @@ Apparent gender of a face, binary labels ({", ".join(spec["labels"])}).
 
 
 def _sets(own: dict[str, Any]) -> str:
-    twin, whole = own.get("twin"), _complete(own)
+    twin = own.get("twin")
     lines = [
         "## Accuracy",
         "",
@@ -89,13 +87,13 @@ def _sets(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         cells = [
             _share(figures["balanced_accuracy"]),
-            _share(figures["balanced_accuracy_box"], interval=whole),
-            _share(figures["balanced_accuracy_whole"], interval=whole),
+            _share(figures["balanced_accuracy_box"]),
+            _share(figures["balanced_accuracy_whole"]),
             _share(figures["female_right"]),
             _share(figures["male_right"]),
         ]
         if twin:
-            cells.append(_share(twin["sets"][name], interval=whole))
+            cells.append(_share(twin["sets"][name]))
         lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
     copies = [
         f"{name}: {figures['copies']['count']} of {figures['faces']} (balanced accuracy without "
@@ -107,16 +105,9 @@ def _sets(own: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _complete(own: dict[str, Any]) -> bool:
-    """Whether an evaluation says how it was calibrated and has intervals everywhere; those made
-    before that have the cards of their time.
-    """
-    return "validation" in own
-
-
 def _lfw(own: dict[str, Any]) -> str:
     """A sentence on LFW, where it is what this project takes it for."""
-    learned = [*own["spec"]["trained_on"], *own.get("validation", {}).get("sets", ())]
+    learned = [*own["spec"]["trained_on"], *own["validation"]["sets"]]
     if "lfw" not in own["sets"] or any(name.startswith("lfw") for name in learned):
         return ""
     shared = any(name.startswith("celeba") for name in learned)
@@ -146,21 +137,18 @@ def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
         ("multiply-accumulates, M", spec["macs"] / 1e6, whole["macs"] / 1e6, 1),
         ("parameters, M", spec["parameters"] / 1e6, whole["parameters"] / 1e6, 2),
         ("file, MB", size / 1e6, whole["bytes"] / 1e6, 2),
+        ("time a face, ms", *whole["ms"], 2),
     ]
-    if "ms" in whole:
-        costs.append(("time a face, ms", *whole["ms"], 2))
     lines = [
-        f"## Against {whole['name']}, {whole.get('why', 'which it was cut from')}",
+        f"## Against {whole['name']}, {whole['why']}",
         "",
         f"| | {spec['name']} | {whole['name']} | |",
         "|---|---|---|---|",
     ]
     for what, less, more, digits in costs:
         lines.append(f"| {what} | {less:.{digits}f} | {more:.{digits}f} | {less / more:.0%} |")
-    pairs = []
-    if "mean" in whole:
-        mean = mean_accuracy([figures["balanced_accuracy"] for figures in own["sets"].values()])
-        pairs.append(("mean of the sets", mean, whole["mean"]))
+    mean = mean_accuracy([figures["balanced_accuracy"] for figures in own["sets"].values()])
+    pairs = [("mean of the sets", mean, whole["mean"])]
     for name, figures in own["sets"].items():
         before = whole["sets"][name]
         pairs.append((name, figures["balanced_accuracy"], before["balanced_accuracy"]))
@@ -218,11 +206,12 @@ def _extremes(name: str, figures: dict[str, Any]) -> list[str]:
     if worst is None:
         return []
     text = f"{name}, worst group: {worst['group']}, {_share(worst['balanced_accuracy'])} %."
-    gap = figures["adult_gap"]
+    gap = adult_gap(figures["groups"])
     if gap:
+        points = _share({**gap, "value": gap["gap"]})
         text += (
             f" Largest gap between adults (ethnicity and label, at least {SMALLEST_COMPARED} "
-            f"faces): {100 * gap['gap']:.1f} points, from {gap['best']} to {gap['worst']}."
+            f"faces): {points} points, from {gap['best']} to {gap['worst']}."
         )
     return ["", text]
 
@@ -232,19 +221,14 @@ def _calibration(own: dict[str, Any]) -> str:
     limits = ", ".join(
         f"{label} below {value:.3f}" for label, value in spec["abstain_below"].items()
     )
+    sets, wrong = ", ".join(own["validation"]["sets"]), own["validation"]["abstain_error"]
     lines = [
         "## Certainty",
         "",
         f"Logits are divided by {spec['temperature']:.3f}, fitted on validation data. The label",
         f"is withheld where its probability is low: {limits}.",
-    ]
-    if _complete(own):
-        sets, wrong = ", ".join(own["validation"]["sets"]), own["validation"]["abstain_error"]
-        lines += [
-            f"On validation ({sets}, each set counting the same) at most {100 * wrong:g} % of the",
-            "labels given are wrong, of either label.",
-        ]
-    lines += [
+        f"On validation ({sets}, each set counting the same) at most {100 * wrong:g} % of the",
+        "labels given are wrong, of either label.",
         "",
         "| set | calibration error (ECE, points) | before | label given, % | right where given, % "
         "| right among the surest 95 %, % |",
@@ -260,8 +244,7 @@ def _calibration(own: dict[str, Any]) -> str:
             f"{100 - 100 * surest['risk']:.1f} (of all: {100 * figures['accuracy']['value']:.1f})",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    if _complete(own):
-        lines += _risk(own)
+    lines += _risk(own)
     return "\n".join(lines) + "\n"
 
 
@@ -294,13 +277,11 @@ def _robustness(own: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _share(figure: Union[dict[str, Any], float], interval: bool = True) -> str:
-    if isinstance(figure, float):  # of an evaluation that is not complete
-        return f"{100 * figure:.1f}"
+def _share(figure: dict[str, Any]) -> str:
     if figure["value"] is None:
         return "-"
-    text = f"{100 * figure['value']:.1f}"
-    return f"{text} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})" if interval else text
+    value, low, high = (f"{100 * figure[key]:.1f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _error(figure: dict[str, Any]) -> str:

@@ -14,9 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from gender_edge import images
-from gender_edge.errors import GenderEdgeError
+from gender_edge.errors import GenderEdgeError, ImageError
+from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import Sample, read_csv, write_csv
+from gender_edge.spec import CropRule
 
+from .augment import evaluation_crop
 from .duplicates import Fingerprints, components, fingerprints, near_pairs
 from .files import digest, replacing, write
 
@@ -29,16 +32,27 @@ HELD_OUT = ("train", "val", "test")  # a copy is dropped from the split that sta
 
 
 def readable(samples: list[Sample]) -> list[Sample]:
-    """The samples whose pictures can be decoded; the others are counted and named in the log."""
+    """The samples whose pictures can be decoded, and cut by the boxes and landmarks they have; the
+    others are named in the log.
+    """
     kept = []
     for sample in tqdm(samples, desc="read", disable=None):
         try:
-            images.decode(sample.read(), sample.name)
+            picture = images.decode(sample.read(), sample.name)
+            for framing in FRAMINGS:
+                _try_to_cut(picture, sample, framing)
         except GenderEdgeError as error:
             logger.warning("left out: %s", error)
         else:
             kept.append(sample)
     return kept
+
+
+def _try_to_cut(picture: np.ndarray, sample: Sample, framing: str) -> None:
+    try:
+        evaluation_crop(picture, sample, CropRule(), 16, framing)
+    except ImageError as error:
+        raise ImageError(f"{sample.name}: {error}") from error
 
 
 def look(samples: list[Sample]) -> Fingerprints:

@@ -6,16 +6,17 @@ from typing import Any
 
 from gender_edge.evaluation import SMALLEST_COMPARED
 
+from .int8 import worst
+
 
 def quantization(report: dict[str, Any]) -> str:
     """What INT8 cost on validation, by method and by layer, from an int8.json."""
     layers = sorted(report["layers"].items(), key=lambda entry: entry[1])
-    best = "of the least worst loss" if "groups" in report else "the best"
     lines = [
         "## Quantisation",
         "",
-        f"Ranges by {report['ranges']}: {best} on validation (aligned faces, balanced accuracy",
-        f"in %), {_points(report['lost'])} FP32.",
+        f"Ranges by {report['ranges']}: of the least worst loss on validation (aligned faces,",
+        f"balanced accuracy in %), {_points(report['lost'])} FP32.",
         *_aware(report),
         *_lost_in_groups(report),
         "",
@@ -27,7 +28,7 @@ def quantization(report: dict[str, Any]) -> str:
     if symmetric := report.get("symmetric"):
         scores = " | ".join(f"{v:.2f}" for v in symmetric["validation"].values())
         lines += [f"| {report['ranges']}, in TensorRT's form | {scores} |"]
-    worst = ", ".join(f"`{name}` {decibels:.0f} dB" for name, decibels in layers[:3])
+    noisy = ", ".join(f"`{name}` {decibels:.0f} dB" for name, decibels in layers[:3])
     if symmetric:
         lines += [
             "",
@@ -35,7 +36,7 @@ def quantization(report: dict[str, Any]) -> str:
             f"as ONNX Runtime computes it, {_points(symmetric['lost'])} FP32, and",
             f"{_points(symmetric['lost_most'])} it in the worst set or group.",
         ]
-    lines += ["", f"Least signal to noise of the log-odds with one layer alone in INT8: {worst}."]
+    lines += ["", f"Least signal to noise of the log-odds with one layer alone in INT8: {noisy}."]
     return "\n".join(lines) + "\n"
 
 
@@ -47,7 +48,7 @@ def _aware(report: dict[str, Any]) -> list[str]:
     """What teaching with INT8's rounding bought, where it was needed."""
     if "aware" not in report:
         return []
-    before, after = report["aware"]["lost"], report["lost_most"]
+    before, after = report["aware"]["lost"], worst(report)
     epochs = f"{report['aware']['epochs']} more epoch(s) with INT8's rounding"
     return [
         f"{epochs} brought the worst loss (set or group) from {before:.2f} to {after:.2f} points."
@@ -55,9 +56,7 @@ def _aware(report: dict[str, Any]) -> list[str]:
 
 
 def _lost_in_groups(report: dict[str, Any]) -> list[str]:
-    """Groups that lose more than chance explains; none in reports made before groups were asked."""
-    if "groups" not in report:
-        return []
+    """Groups that lose more than chance explains."""
     rows = report["groups"]
     lost = [
         f"{row['group']} {row['lost']:.2f} points ({row['faces']} faces: {row['turned_wrong']} "

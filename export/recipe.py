@@ -87,7 +87,7 @@ class Recipe:
             teachers' (Romero et al. 2015, with cosine distance).
         precisions: what is shipped; none for a network that only others start from.
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8; "best"
-            for whichever is most accurate on validation.
+            for whichever loses least where it loses most (see `export.int8`).
         calibration_images: how many training crops it sees.
         rounding: feel INT8's rounding while training (see `export.rounding`).
         gate: points of accuracy on validation that INT8 may lose, on the mean and any set

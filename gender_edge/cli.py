@@ -58,30 +58,47 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gender-edge", description=f"Classify faces: {NOTE}.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, options, about in (
+        ("classify", commands.classify, _for_pictures, "faces to labels, a row a face"),
+        ("models", commands.models, _for_a_choice, "what is shipped, and which under a budget"),
+        ("watch", commands.watch_cameras, _for_cameras, "faces found, followed, classified"),
+        ("build", commands.build, _for_an_engine, "a TensorRT engine from a model"),
+        ("deploy", commands.deploy_to, _for_a_server, "files for NVIDIA's DeepStream or Triton"),
+        ("doctor", commands.diagnose, _json, "what is installed, and what would be used"),
+        ("evaluate", commands.evaluate, _for_a_set, "accuracy on labelled faces, by group"),
+    ):
+        verb = verbs.add_parser(name, help=about, description=about)
+        options(verb)
+        verb.set_defaults(run=run)
+    return parser
 
-    verb = verbs.add_parser("classify", help="face crops to labels, a row a face")
+
+def _for_pictures(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
-    verb.add_argument("--json", action="store_true", help="a JSON object a line")
-    verb.add_argument(
+    _json(verb)
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument(
         "--box",
         type=_box,
         metavar="X,Y,W,H",
-        help="where the face is, in pixels (with a minus in front: --box=-5,0,80,80); without it a "
-        "picture is taken as a face crop",
+        help="where the face is, in pixels (with a minus in front: --box=-5,0,80,80); without it "
+        "and without --find a picture is taken as a face crop",
     )
+    where.add_argument("--find", action="store_true", help="find the faces of each picture first")
+    where.add_argument("--detector", metavar="FILE", help="--find with a YuNet ONNX file")
     _engine_options(verb)
-    verb.set_defaults(run=commands.classify)
 
-    verb = verbs.add_parser("models", help="what is shipped, and which to take under a budget")
-    verb.add_argument("--json", action="store_true", help="a JSON object a line")
+
+def _for_a_choice(verb: argparse.ArgumentParser) -> None:
+    _json(verb)
     verb.add_argument("--budget-ms", type=float, help="most milliseconds for one face")
     verb.add_argument("--max-mb", type=float, help="largest file")
     verb.add_argument("--min-accuracy", type=_percent, metavar="PERCENT", help="as 95")
     verb.add_argument("--device", default="auto", help="for --budget-ms; as for classify")
     verb.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
-    verb.set_defaults(run=commands.models)
 
-    verb = verbs.add_parser("watch", help="cameras: faces found, followed, classified")
+
+def _for_cameras(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("sources", nargs="+", metavar="SOURCE", help="device, file, address")
     verb.add_argument(
         "--detector", metavar="FILE", help="YuNet ONNX file (default: ours, or CenterFace)"
@@ -113,9 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         help="SAVES PICTURES: a crop of each track that is decided",
     )
     _engine_options(verb)
-    verb.set_defaults(run=commands.watch_cameras)
 
-    verb = verbs.add_parser("build", help="a TensorRT engine from a model")
+
+def _for_an_engine(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", help="shipped name or ONNX file")
     verb.add_argument("--output", metavar="FILE", help="default: the cache of this user")
     verb.add_argument("--max-batch", type=_positive, default=DEFAULT_BATCH)
@@ -128,19 +145,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="8.6",
         help="compute capability to build for without a GPU (TensorRT-RTX); repeatable",
     )
-    verb.set_defaults(run=commands.build)
 
-    verb = verbs.add_parser("deploy", help="files for NVIDIA's DeepStream or Triton")
+
+def _for_a_server(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("server", choices=("deepstream", "triton"))
     verb.add_argument("folder", type=Path, metavar="OUT")
     verb.add_argument("--model", help="shipped name or file (default: the shipped default)")
-    verb.set_defaults(run=commands.deploy_to)
 
-    verb = verbs.add_parser("doctor", help="what is installed, and what would be used")
-    verb.add_argument("--json", action="store_true", help="as one JSON object")
-    verb.set_defaults(run=commands.diagnose)
 
-    verb = verbs.add_parser("evaluate", help="accuracy on labelled faces, by group")
+def _for_a_set(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("data", help="labelled folder, or CSV with columns path,label")
     verb.add_argument("--split", help="only this split of the data")
     verb.add_argument(
@@ -149,10 +162,12 @@ def _parser() -> argparse.ArgumentParser:
         default=evaluation.FRAMINGS[0],
         help="what to cut faces by, where a list has it (default: the best it has)",
     )
-    verb.add_argument("--json", action="store_true", help="everything as one JSON object")
+    _json(verb)
     _engine_options(verb)
-    verb.set_defaults(run=commands.evaluate)
-    return parser
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="JSON, an object a line")
 
 
 def _engine_options(parser: argparse.ArgumentParser) -> None:

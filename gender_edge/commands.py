@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from . import choose, doctor, engines, evaluation, zoo
-from .classifier import Classifier, Prediction
+import cv2
+
+from . import choose, doctor, engines, evaluation, faces, pictures, zoo
+from .classifier import Classifier
 from .engine_info import EngineInfo
-from .errors import DataError, ImageError
-from .labelled import IMAGE_SUFFIXES, is_image, list_images, read_labelled
+from .errors import ImageError
+from .labelled import read_labelled
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
 
@@ -31,63 +30,41 @@ def _open(arguments: argparse.Namespace) -> Classifier:
     )
 
 
+def _detector(arguments: argparse.Namespace) -> faces.Detector:
+    if arguments.threads is not None:
+        cv2.setNumThreads(arguments.threads)  # of detectors on OpenCV, and of cutting faces
+    return faces.detector(arguments.detector, threads=arguments.threads)
+
+
 def classify(arguments: argparse.Namespace) -> int:
-    """A row a picture; 1 if some could not be read, 2 if none could."""
-    paths = list(_pictures(arguments.inputs))
-    failed = 0
+    """A row a picture or face; 1 if some could not be read, 2 if none could."""
+    paths = list(pictures.listed(arguments.inputs))
+    failed = set()
     with _open(arguments) as classifier:
         print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
-        for start in range(0, len(paths), classifier.batch_size):
-            batch = paths[start : start + classifier.batch_size]
-            for path, result in zip(batch, _results(classifier, batch, arguments.box)):
-                failed += isinstance(result, ImageError)
-                print(_row(path, result, arguments.json))
+        for row in _rows(classifier, paths, arguments):
+            if isinstance(row.answer, ImageError):
+                failed.add(row.path)
+            print(row.as_json() if arguments.json else row)
     if failed:
-        print(f"gender-edge: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)
-    return 2 if failed == len(paths) else int(failed > 0)
+        print(
+            f"gender-edge: {len(failed)} of {len(paths)} pictures could not be read",
+            file=sys.stderr,
+        )
+    return 2 if len(failed) == len(set(paths)) else int(bool(failed))
 
 
-def _results(
-    classifier: Classifier, paths: list[str], box: Optional[list[float]]
-) -> Iterable[Prediction | ImageError]:
-    if box is None:
-        return classifier(paths, errors="return")
-    return [_in_frame(classifier, path, box) for path in paths]
-
-
-def _in_frame(classifier: Classifier, path: str, box: list[float]) -> Prediction | ImageError:
-    try:
-        return classifier.in_frame(path, [box])[0]
-    except ImageError as error:
-        return error
-
-
-def _pictures(inputs: Iterable[str]) -> Iterator[str]:
-    """Files as they are named (their errors become rows); folders and globs by image suffix."""
-    for text in inputs:
-        path = Path(text)
-        if os.path.isdir(path):  # noqa: PTH112  (Path's may raise before Python 3.14)
-            found = [str(p) for p in list_images(path)]
-        elif glob.has_magic(text) and not os.path.exists(path):  # noqa: PTH110
-            matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
-            found = [p for p in sorted(matches) if is_image(Path(p))]
-        else:
-            found = [text]
-        if not found:
-            raise DataError(f"{text}: no pictures there ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from found
-
-
-def _row(path: str, result: Prediction | ImageError, as_json: bool) -> str:
-    if isinstance(result, ImageError):
-        row: dict[str, Any] = {"path": path, "error": str(result)}
-        return json.dumps(row) if as_json else f"{path}\terror\t{result}"
-    if as_json:
-        row = {"path": path, "label": result.label}
-        row |= {"female": round(result.female, 5), "confidence": round(result.confidence, 5)}
-        return json.dumps(row)
-    label = result.label or "abstained"
-    return f"{path}\t{label}\tfemale {result.female:.3f}\tconfidence {result.confidence:.3f}"
+def _rows(
+    classifier: Classifier, paths: list[str], arguments: argparse.Namespace
+) -> Iterator[pictures.Row]:
+    if arguments.box is not None:
+        return pictures.boxed(classifier, paths, arguments.box)
+    if arguments.find or arguments.detector:
+        detector = _detector(arguments)
+        print(f"# {detector!r}", file=sys.stderr)
+        return pictures.found(classifier, paths, detector)
+    print("# each picture is taken as one face crop; --find finds faces in them", file=sys.stderr)
+    return pictures.crops(classifier, paths)
 
 
 def models(arguments: argparse.Namespace) -> int:
@@ -153,13 +130,13 @@ def watch_cameras(arguments: argparse.Namespace) -> int:
 
 
 def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
-    from . import faces, saving, watch
+    from . import saving, watch
     from .camera import Camera, shown
     from .pipeline import Pipeline
 
     files = saving.targets(arguments.record, arguments.sources) if arguments.record else []
     crops = saving.Crops(arguments.save_crops) if arguments.save_crops else None
-    detector = faces.detector(arguments.detector)
+    detector = _detector(arguments)
     classifier = stack.enter_context(_open(arguments))
     print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
     print(f"# {detector!r}", file=sys.stderr)

@@ -59,9 +59,12 @@ def _version(name: str) -> str:
 
 
 def _providers() -> list[str]:
-    import onnxruntime
-
-    found = [str(name) for name in onnxruntime.get_available_providers()]
+    """Of ONNX Runtime, and what is wrong with its installation."""
+    try:
+        from .backends import onnx
+    except BackendError as error:
+        return [str(error)]
+    found = onnx.providers()
     if _version("onnxruntime") and _version("onnxruntime-gpu"):
         found.append(
             "onnxruntime and onnxruntime-gpu overwrite each other: remove both, install one"

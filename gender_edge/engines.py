@@ -25,6 +25,8 @@ from .symmetric import symmetric
 
 logger = logging.getLogger("gender_edge")
 
+SUFFIXES = (".engine", ".plan")  # of files that are opened as engines
+
 
 def cache_path(onnx_sha256: str, name: str, api: TensorRT, gpu: str, target: Target) -> Path:
     """Where the engine of a model lies, for this TensorRT, GPU and target: one file for each.
@@ -120,8 +122,8 @@ def build_engine(
 
     Args:
         model: shipped name or ONNX file.
-        output: where to write it; None for the cache, where `Classifier` finds it. A cached
-            engine that is there already is not built again.
+        output: where to write it, a file that ends in .engine or .plan; None for the cache, where
+            `Classifier` finds it. A cached engine that is there already is not built again.
         max_batch: the largest batch it will take.
         opt_batch: the batch it is tuned for; None for half of the largest, at least 1.
         portable: for other GPUs too, slower.
@@ -139,6 +141,11 @@ def build_engine(
     """
     if max_batch < 1:
         raise BackendError(f"max_batch={max_batch}: expected at least 1")
+    if output is not None and Path(output).suffix not in SUFFIXES:
+        raise BackendError(
+            f"{os.fspath(output)}: Classifier takes files that end in {' or '.join(SUFFIXES)} for "
+            "engines; name it so"
+        )
     name = os.fspath(model)
     content = zoo.read(name)
     spec = _in_precision(spec_of(content, name), precision)

@@ -6,6 +6,7 @@ interval, because a difference inside it is no difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
@@ -256,18 +257,24 @@ def adult_gap(rows: Sequence[dict[str, Any]]) -> Optional[dict[str, Any]]:
         rows: of `groups`; groups of fewer than `SMALLEST_COMPARED` faces of a label do not count.
 
     Returns:
-        The gap (0 to 1) and who is best and worst; None where there are not two such groups.
+        The gap (0 to 1), low and high end of its 95 % interval as if these two groups had been
+        named beforehand (Newcombe 1998, of two Wilson intervals), and who is best and worst; None
+        where there are not two such groups.
     """
     shares = {
-        f"{label} {row['group']}": row[f"{label}_right"]["value"]
+        f"{label} {row['group']}": row[f"{label}_right"]
         for row in rows
         for label in ("female", "male")
         if row["group"].startswith(ADULTS) and row[f"{label}_right"]["n"] >= SMALLEST_COMPARED
     }
     if len(shares) < 2:
         return None
-    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    return {"gap": shares[best] - shares[worst], "best": best, "worst": worst}
+    best, worst = (choose(shares, key=lambda name: shares[name]["value"]) for choose in (max, min))
+    more, less = shares[best], shares[worst]
+    gap = more["value"] - less["value"]
+    down = math.hypot(more["value"] - more["low"], less["high"] - less["value"])
+    up = math.hypot(more["high"] - more["value"], less["value"] - less["low"])
+    return {"gap": gap, "low": gap - down, "high": gap + up, "best": best, "worst": worst}
 
 
 def groups(samples: Sequence[Sample], right: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:

@@ -145,8 +145,7 @@ def _reader_of(path: Path) -> Callable[[Path], Iterator[Sample]]:
         return read_celeba
     if (path / "male_names.txt").exists() and (path / "female_names.txt").exists():
         return read_lfw
-    folders = [p for p in path.rglob("*") if p.is_dir() and p.name.lower() in _SPELLINGS]
-    if folders:
+    if any(place.name.lower() in _SPELLINGS for place, _ in _walk(path) if place != path):
         return read_folders
     if any(_UTKFACE.match(p.name) for p in list_images(path)):
         return read_utkface
@@ -241,16 +240,26 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, in order of their paths; folders that are links count too."""
-    return (p for p in sorted(_below(folder)) if is_image(p))
+    """All pictures below a folder, in order of their paths; folders that are links count too.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = (place / name for place, files in _walk(folder) for name in files)
+    return (p for p in sorted(found) if is_image(p))
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """It and all folders below, links too, and what files each has."""
     seen = set()  # a link may lead back up
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         seen.add(os.path.realpath(place))
         folders[:] = [f for f in folders if os.path.realpath(Path(place, f)) not in seen]
-        yield from (Path(place, name) for name in files)
+        yield Path(place), files
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: {error.strerror}; make it readable, or move it elsewhere")
 
 
 def read_folders(path: Path) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from typing import Any
 from .errors import DataError
 
 LOOPBACK = "127.0.0.1"
-COUNTERS = ("frames", "dropped", "reconnects", "faces", "answers", "flips")
+COUNTERS = ("frames", "dropped", "reconnects", "faces", "answers", "uncut", "flips")
 
 Stats = Sequence[Mapping[str, Any]]
 

@@ -13,7 +13,6 @@ from .errors import BackendError
 logger = logging.getLogger("gender_edge")
 
 DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
-ENGINE_SUFFIXES = (".engine", ".plan")
 
 
 def open_backend(
@@ -27,7 +26,7 @@ def open_backend(
     """
     # Imported here: engines take most of the import time, and only one of them is needed.
     chosen = engine_of(source, device)
-    if build and (chosen != "tensorrt" or source.endswith(ENGINE_SUFFIXES)):
+    if build and (chosen != "tensorrt" or source.endswith(engines.SUFFIXES)):
         reason = engines.obstacle() if device == "auto" else None
         raise BackendError(
             f"build=True: there is no engine to build for {source!r} on device={device!r}"
@@ -66,7 +65,7 @@ def default_for(device: str) -> str:
 
 def _engine(source: str, build: bool) -> Path:
     """The engine file: the one that is named, one in the cache, or one built now."""
-    if source.endswith(ENGINE_SUFFIXES):
+    if source.endswith(engines.SUFFIXES):
         return Path(source)
     try:
         return engines.find(source)
@@ -99,12 +98,12 @@ def engine_of(source: str, device: str) -> str:
     """
     if device not in DEVICES:
         raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
-    if source.endswith(ENGINE_SUFFIXES) and device not in ("auto", "tensorrt"):
+    if source.endswith(engines.SUFFIXES) and device not in ("auto", "tensorrt"):
         raise BackendError(
             f"{source}: a TensorRT engine, which device={device!r} does not open; leave device out "
             "or open the model that it was built from"
         )
-    if source.endswith(ENGINE_SUFFIXES) or (device == "auto" and engines.usable()):
+    if source.endswith(engines.SUFFIXES) or (device == "auto" and engines.usable()):
         return "tensorrt"
     if device in ("auto", "cpu"):
         return _without_tensorrt(device)

@@ -256,7 +256,9 @@ class Pipeline:
             tracks = lane.follow(frame, faces)
             asked, crops = [], []
             for number, track in enumerate(tracks):
-                if track.wants_answer() and (crop := self._crop(frame, faces, number)) is not None:
+                if not track.wants_answer():
+                    continue
+                if (crop := self._crop(lane, frame, faces, number)) is not None:
                     asked.append(track)
                     crops.append(crop)
             answers = self._batcher.ask(crops)
@@ -274,14 +276,17 @@ class Pipeline:
             image=frame.image if self._keep_frames else None,
         )
 
-    def _crop(self, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
+    def _crop(self, lane: _Lane, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
         landmarks = None if faces.landmarks is None else faces.landmarks[number]
         try:
             return self._batcher.classifier.crop(
                 frame.image, box=faces.boxes[number], landmarks=landmarks
             )
         except ImageError as error:  # a detector's box may lie outside its frame
-            logger.debug("camera frame %d: %s", frame.number, error)
+            lane.uncut += 1
+            level = logging.WARNING if lane.uncut == 1 else logging.DEBUG
+            source = shown(lane.camera.source)
+            logger.log(level, "%s, frame %d: no crop of a face: %s", source, frame.number, error)
             return None
 
     def _put(self, item: Union[Result, Exception]) -> None:
@@ -338,7 +343,7 @@ class _Lane:
     def __init__(self, number: int, camera: Camera, tracker: Tracker) -> None:
         self.number, self.camera, self.tracker = number, camera, tracker
         self.thread: Optional[threading.Thread] = None
-        self.frames = self.faces = self.answers = 0
+        self.frames = self.faces = self.answers = self.uncut = 0
         self._reconnects = 0
         self._latencies = Delays()
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
@@ -359,7 +364,7 @@ class _Lane:
 
     def stats(self) -> dict[str, Any]:
         """Frames served and dropped, frames a second of late, percentiles of `Result.latency` in ms
-        over all frames, faces seen and classified, tracks by label, label flips.
+        over all frames; faces seen, classified, and not to be cut; tracks by label, label flips.
         """
         arrivals = list(self._arrivals)
         running = self.camera.live and not self.camera.ended
@@ -375,6 +380,7 @@ class _Lane:
             **self._latencies.percentiles(),
             "faces": self.faces,
             "answers": self.answers,
+            "uncut": self.uncut,
             "tracks": self.tracker.counts(),
             "flips": self.tracker.flips(),
         }

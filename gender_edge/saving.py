@@ -24,8 +24,10 @@ def targets(path: Path, sources: Sequence[str]) -> list[Path]:
     """Where the recording of each source goes: `path`, or of several NAME-0.mp4, NAME-1.mp4, ...
 
     Raises:
-        DataError: one of them is there already, or is a source.
+        DataError: one of them is there already, or is a source; or there is no such folder.
     """
+    if not path.parent.is_dir():
+        raise DataError(f"{path.parent}: no such folder; make it, or record to another one")
     several = len(sources) > 1
     files = [
         path.with_name(f"{path.stem}-{number}{path.suffix}") if several else path

@@ -132,10 +132,6 @@ class Device:
         """A stream that does not wait for the default one."""
         return self.driver.Stream(1)  # CU_STREAM_NON_BLOCKING
 
-    def event(self) -> Any:
-        """An event without timing, for ordering streams."""
-        return self.driver.Event(self.driver.event_flags.DISABLE_TIMING)
-
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Page-locked host memory, which copies asynchronously."""
         return self.driver.pagelocked_empty(shape, dtype)

@@ -8,10 +8,19 @@ from importlib import metadata
 from typing import Any, Optional
 
 import numpy as np
-import onnxruntime
 
 from ..errors import BackendError, ModelError
 from ..spec import METADATA_KEY, ModelSpec
+
+try:
+    import onnxruntime
+
+    onnxruntime.InferenceSession  # noqa: B018  (a folder of that name is a module, an empty one)
+except (ImportError, AttributeError) as error:
+    raise BackendError(
+        f"ONNX Runtime is not installed, or not whole ({error}); remove onnxruntime and "
+        "onnxruntime-gpu, then install one of them: pip install onnxruntime"
+    ) from error
 
 logger = logging.getLogger("gender_edge")
 
@@ -39,10 +48,10 @@ class OnnxBackend:
             BackendError: `device` cannot be had.
         """
         self._session: Optional[onnxruntime.InferenceSession] = open_session(
-            model, source, _providers(device), threads
+            model, source, _wanted(device), threads
         )
         self.provider = str(self._session.get_providers()[0])
-        if device != "cpu" and CUDA in _providers(device) and self.provider != CUDA:
+        if device != "cpu" and CUDA in _wanted(device) and self.provider != CUDA:
             _refuse_or_warn(device, source, self.provider)
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.spec = ModelSpec.of_model(*described(self._session), source)
@@ -72,8 +81,13 @@ class OnnxBackend:
         self._session = None
 
 
-def _providers(device: str) -> list[str]:
-    available = onnxruntime.get_available_providers()
+def providers() -> list[str]:
+    """The providers that this ONNX Runtime has."""
+    return [str(name) for name in onnxruntime.get_available_providers()]
+
+
+def _wanted(device: str) -> list[str]:
+    available = providers()
     if device == "cpu" or (device == "auto" and CUDA not in available):
         return [CPU]
     if CUDA not in available:

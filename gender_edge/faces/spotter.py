@@ -12,7 +12,6 @@ from typing import Optional
 
 import numpy as np
 
-from ..backends.onnx import described, open_session
 from ..errors import BackendError, ModelError
 from ..spec import DetectorSpec
 from .found import SIDE, Faces, distinct, none, shrunk
@@ -48,7 +47,10 @@ class Spotter:
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a face detector of this package.
+            BackendError: ONNX Runtime is not installed, or not whole.
         """
+        from ..backends.onnx import described, open_session  # takes most of the import time
+
         self._session = open_session(model, source, threads=threads)
         self.spec = DetectorSpec.of_model(*described(self._session), source)
         self.source, self.side = source, side

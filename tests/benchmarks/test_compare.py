@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 
 ROW = {"batch": 1, "p50_ms": 1.0, "p99_ms": 2.0, "faces_per_s": 900.0}
 MACHINE = {"machine": {"cpu": "some", "cores": 2}, "settings": {"clock": "network", "threads": 1}}
+FILMED = {"cameras": [30, 3], "deadline": None}
 INTERVAL = {"p50_ms": [0.9, 1.1], "p99_ms": [1.5, 2.5], "faces_per_s": [850.0, 950.0]}
 
 
@@ -123,7 +124,14 @@ def test_a_set_of_one_label_has_nothing_to_compare(result: dict[str, Any], tmp_p
 
 @pytest.mark.parametrize(
     ("part", "key", "value"),
-    [("machine", "cpu", "another"), ("settings", "clock", "crop"), ("settings", "threads", None)],
+    [
+        ("machine", "cpu", "another"),
+        ("machine", "features", ["amx_int8"]),
+        ("settings", "clock", "crop"),
+        ("settings", "threads", None),
+        ("settings", "batches", [1, 64]),
+        ("settings", "cameras", [15, 3]),
+    ],
 )
 def test_times_of_other_conditions_are_not_compared(
     result: dict[str, Any],
@@ -133,6 +141,7 @@ def test_times_of_other_conditions_are_not_compared(
     key: str,
     value: Any,
 ) -> None:
+    result["settings"] = {**result["settings"], **FILMED}
     other = deepcopy(result)
     other[part][key] = value
     assert _compare(tmp_path, result, other) == 2

@@ -270,3 +270,16 @@ def test_slug_is_a_file_name() -> None:
     assert name == Path(name).name and " " not in name and "onnxruntime" in name
     named = machine.gpu_slug("NVIDIA H100 80GB HBM3", "tensorrt 8.6.1")
     assert named == "nvidia-h100-80gb-hbm3-trt8.6.1"
+
+
+def test_a_run_of_another_kind_overwrites_no_result(
+    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    first = benchmark._own_place(result)
+    benchmark._keep(first, result)
+    assert benchmark._own_place(result) == first
+    one_thread = {**result, "settings": {**result["settings"], "threads": 1}}
+    with_peers = {**result, "variants": [*result["variants"], {"kind": "peer"}]}
+    places = {first, *map(benchmark._own_place, (one_thread, with_peers))}
+    assert len(places) == 3 and {p.parent for p in places} == {first.parent}

@@ -308,6 +308,21 @@ def test_it_opens_whole_or_not_at_all(
     assert all(camera.ended for camera in given) and threading.active_count() == before
 
 
+def test_faces_that_cannot_be_cut_are_counted_and_told_once(
+    clip: Callable[..., Path], head: np.ndarray, classifier: Classifier, caplog: Any
+) -> None:
+    """Boxes in shares of the frame, as some detectors give them."""
+    path = str(clip("shares", [head], 5))
+    boxes = np.array([[0.1, 0.1, 0.2, 0.2]])
+    with Pipeline([path], classifier, lambda frame: boxes) as pipeline:
+        results = list(pipeline)
+        (stats,) = pipeline.stats()
+    assert {face.label for result in results for face in result.faces} == {None}
+    assert (stats["faces"], stats["uncut"], stats["answers"]) == (5, 5, 0)
+    (told,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert "shares" in told and "in its pixels" in told
+
+
 def test_detectors_that_users_have(
     portrait: np.ndarray, tmp_path: Path, classifier: Classifier
 ) -> None:

@@ -123,6 +123,15 @@ def test_a_live_recording_takes_as_long_as_it_took(tmp_path: Path) -> None:
         Recorder(tmp_path / "none" / "a.mp4").add(result())
 
 
+def test_a_recording_without_a_folder_is_refused_at_once(
+    portrait_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "none" / "a.mp4"
+    assert main(["watch", str(portrait_clip), "--record", str(video)]) == 2
+    err = capsys.readouterr().err
+    assert "none: no such folder" in err and "Classifier" not in err
+
+
 def test_recording_overwrites_nothing(
     portrait_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,16 @@ def test_unreadable_pictures_are_left_out(
     assert caplog.text.count("left out") == 2
 
 
+def test_faces_that_cannot_be_cut_are_left_out_by_name(
+    samples: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = samples[0]
+    wrong = {"box": (0.0, 0.0, 0.0, 9.0)}, {"box": (9e3, 0.0, 50.0, 50.0)}
+    flat = {"landmarks": ((5.0, 5.0),) * 5}
+    assert readable([replace(first, **own) for own in (*wrong, flat)]) == []
+    assert caplog.text.count(f"left out: {first.name}: ") == 3
+
+
 def test_alike_is_not_the_same() -> None:
     """Same coarse light, other details: the hash may agree, the thumbnails do not."""
     rng = np.random.default_rng(0)

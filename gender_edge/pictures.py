@@ -1,0 +1,109 @@
+"""Picture files to rows, for `gender-edge classify`: each file a face, or each face found in it."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from . import images
+from .classifier import Classifier, Prediction
+from .errors import DataError, ImageError
+from .faces import Detector, as_faces
+from .labelled import IMAGE_SUFFIXES, is_image, list_images
+
+
+@dataclass(frozen=True)
+class Row:
+    """A face of a picture, or what is to say of the picture.
+
+    Attributes:
+        path: of the picture, as it was named.
+        answer: of the classifier; an error if the picture or face cannot be read; None where no
+            face was found.
+        box: x, y, width, height in pixels, where the face was found.
+    """
+
+    path: str
+    answer: Union[Prediction, ImageError, None]
+    box: Optional[list[float]] = None
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        row: dict[str, Any] = {"path": self.path}
+        if isinstance(self.answer, Prediction):
+            female, confidence = round(self.answer.female, 5), round(self.answer.confidence, 5)
+            row |= {"label": self.answer.label, "female": female, "confidence": confidence}
+        elif self.answer is None:
+            row |= {"faces": 0}
+        else:
+            row |= {"error": str(self.answer)}
+        if self.box is not None:
+            row |= {"box": [round(v, 1) for v in self.box]}
+        return json.dumps(row)
+
+    def __str__(self) -> str:
+        if isinstance(self.answer, Prediction):
+            own = self.answer
+            cells = [own.label or "abstained", f"female {own.female:.3f}"]
+            cells.append(f"confidence {own.confidence:.3f}")
+        else:
+            cells = ["no face"] if self.answer is None else ["error", str(self.answer)]
+        place = [] if self.box is None else ["box " + ",".join(f"{v:.0f}" for v in self.box)]
+        return "\t".join([self.path, *cells, *place])
+
+
+def crops(classifier: Classifier, paths: Sequence[str]) -> Iterator[Row]:
+    """A row a file, which is a face crop."""
+    for start in range(0, len(paths), classifier.batch_size):
+        batch = paths[start : start + classifier.batch_size]
+        yield from map(Row, batch, classifier(batch, errors="return"))
+
+
+def boxed(classifier: Classifier, paths: Iterable[str], box: list[float]) -> Iterator[Row]:
+    """A row a file, whose face is in a box of x, y, width, height in pixels."""
+    for path in paths:
+        try:
+            yield Row(path, *classifier.in_frame(path, [box]))
+        except ImageError as error:
+            yield Row(path, error)
+
+
+def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> Iterator[Row]:
+    """A row a face that a detector finds in a file, and one for a file without."""
+    for path in paths:
+        try:
+            picture = images.load(path)
+            faces = as_faces(detector(picture))
+        except ImageError as error:
+            yield Row(path, error)
+            continue
+        answers = classifier.in_frame(picture, faces.boxes, faces.landmarks, errors="return")
+        if not answers:
+            yield Row(path, None)
+        for answer, box in zip(answers, faces.boxes.tolist()):
+            yield Row(path, answer, box)
+
+
+def listed(inputs: Iterable[str]) -> Iterator[str]:
+    """Files as they are named (their errors become rows); folders and globs by image suffix.
+
+    Raises:
+        DataError: a folder or glob holds none.
+    """
+    for text in inputs:
+        path = Path(text)
+        if os.path.isdir(path):  # noqa: PTH112  (Path's may raise before Python 3.14)
+            files = [str(p) for p in list_images(path)]
+        elif glob.has_magic(text) and not os.path.exists(path):  # noqa: PTH110
+            matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
+            files = [p for p in sorted(matches) if is_image(Path(p))]
+        else:
+            files = [text]
+        if not files:
+            raise DataError(f"{text}: no pictures there ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        yield from files
