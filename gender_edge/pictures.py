@@ -68,7 +68,7 @@ def boxed(classifier: Classifier, paths: Iterable[str], box: list[float]) -> Ite
     """A row a file, whose face is in a box of x, y, width, height in pixels."""
     for path in paths:
         try:
-            yield Row(path, *classifier.in_frame(path, [box]))
+            yield Row(path, classifier.in_frame(path, [box])[0])
         except ImageError as error:
             yield Row(path, error)
 

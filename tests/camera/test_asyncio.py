@@ -104,8 +104,8 @@ def test_asyncio_ends_though_a_camera_never_answers(
 
 def test_asyncio_tells_what_failed(portrait_clip: Path, classifier: Classifier) -> None:
     async def collect() -> None:
-        async for _ in Pipeline([str(portrait_clip)], classifier, lambda frame: None):
+        async for _ in Pipeline([str(portrait_clip)], classifier, lambda frame: 7):
             pass
 
-    with pytest.raises(ModelError, match="the detector gave NoneType"):
+    with pytest.raises(ModelError, match="the detector gave int"):
         asyncio.run(collect())
