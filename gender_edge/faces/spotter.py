@@ -74,8 +74,7 @@ class Spotter:
             maps = self._session.run(None, {self._input: np.ascontiguousarray(pixels)[None]})
         except Exception as error:  # ONNX Runtime's own classes have no common public base
             raise BackendError(
-                f"{self.source}: failed on a frame of {frame.dtype} {frame.shape}, expected uint8 "
-                f"(H, W, 3): {error}"
+                f"{self.source}: failed on a frame of {frame.shape}: {error}"
             ) from error
         return decode([own[0] for own in maps], self.spec.strides, self.minimum, scale)
 

@@ -123,20 +123,6 @@ def test_estimates_are_of_a_trunk_and_of_faces(
     assert _name([fewer, half[1]], trunk) != _name(half, trunk)
 
 
-def test_estimates_of_earlier_are_taken_where_there_are_no_others(
-    half: list[Pack], trunk: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    earlier = half[1].derived("ages.npy")
-    np.save(earlier, np.arange(60.0))
-    for asked in (trunk, None):
-        caplog.clear()
-        np.testing.assert_array_equal(ages_of(half, asked)[1], np.arange(60))
-        assert "taken as it is" in caplog.text
-    np.save(half[1].derived(_name(half, trunk)), np.zeros(60))
-    for asked in (trunk, None):
-        np.testing.assert_array_equal(ages_of(half, asked)[1], np.zeros(60))
-
-
 def test_what_is_needed_is_said(tmp_path: Path, trunk: Path) -> None:
     nobody = faces(tmp_path / "a", [None, None], ["female", "male"])
     with pytest.raises(DataError, match="must have an age"):

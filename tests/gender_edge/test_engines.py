@@ -174,7 +174,7 @@ def test_targets_that_do_not_exist(api: tensorrt_api.TensorRT, tmp_path: Path) -
         build_engine(zoo.default(), targets=("3.5",))
     with pytest.raises(BackendError, match="cannot build"):
         build_engine("slim_fp32", targets=("7.5",))  # Turing: RTX has no FP32 GEMM for it
-    build_engine("slim_fp32", tmp_path / "half.engine", targets=("7.5",), precision="fp16")
+    build_engine("slim_fp32", tmp_path / "half.plan", targets=("7.5",), precision="fp16")
     with pytest.raises(BackendError, match="max_batch=0"):
         build_engine(zoo.default(), max_batch=0)
     with pytest.raises(ModelError):
