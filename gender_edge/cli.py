@@ -85,7 +85,7 @@ def _for_pictures(verb: argparse.ArgumentParser) -> None:
         "and without --find a picture is taken as a face crop",
     )
     where.add_argument("--find", action="store_true", help="find the faces of each picture first")
-    where.add_argument("--detector", metavar="FILE", help="--find with a YuNet ONNX file")
+    _detector_option(verb)
     _engine_options(verb)
 
 
@@ -100,9 +100,7 @@ def _for_a_choice(verb: argparse.ArgumentParser) -> None:
 
 def _for_cameras(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("sources", nargs="+", metavar="SOURCE", help="device, file, address")
-    verb.add_argument(
-        "--detector", metavar="FILE", help="YuNet ONNX file (default: ours, or CenterFace)"
-    )
+    _detector_option(verb)
     verb.add_argument(
         "--json",
         action="store_true",
@@ -164,6 +162,11 @@ def _for_a_set(verb: argparse.ArgumentParser) -> None:
     )
     _json(verb)
     _engine_options(verb)
+
+
+def _detector_option(verb: argparse.ArgumentParser) -> None:
+    about = "finds faces: YuNet ONNX file (default: ours, or CenterFace)"
+    verb.add_argument("--detector", metavar="FILE", help=about)
 
 
 def _json(verb: argparse.ArgumentParser) -> None:

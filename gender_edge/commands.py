@@ -15,7 +15,7 @@ import cv2
 from . import choose, doctor, engines, evaluation, faces, pictures, zoo
 from .classifier import Classifier
 from .engine_info import EngineInfo
-from .errors import ImageError
+from .errors import DataError, ImageError
 from .labelled import read_labelled
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
@@ -58,6 +58,8 @@ def _rows(
     classifier: Classifier, paths: list[str], arguments: argparse.Namespace
 ) -> Iterator[pictures.Row]:
     if arguments.box is not None:
+        if arguments.detector:
+            raise DataError("--box says where the face is; leave --detector out, or --box")
         return pictures.boxed(classifier, paths, arguments.box)
     if arguments.find or arguments.detector:
         detector = _detector(arguments)

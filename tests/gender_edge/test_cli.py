@@ -93,8 +93,11 @@ def test_faces_are_found_in_whole_pictures(
     assert main(["classify", str(tmp_path / "b.png"), str(tmp_path / "a.png"), "--find"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("b.png\tno face") and len(lines) == 3 and "\tbox " in lines[1]
+    box = ["--box", "1,2,3,4"]
     with pytest.raises(SystemExit):
-        main(["classify", str(tmp_path), "--find", "--box", "1,2,3,4"])
+        main(["classify", str(tmp_path), "--find", *box])
+    assert main(["classify", str(tmp_path), "--detector", "yunet.onnx", *box]) == 2
+    assert "leave --detector out" in capsys.readouterr().err
 
 
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:
