@@ -282,8 +282,11 @@ def _own_place(result: dict[str, Any]) -> Path:
     if on_gpu:
         name = machine.gpu_slug(on_gpu[0]["gpu"]["name"], on_gpu[0]["backend"])
     target = ROOT / "benchmarks" / "results" / f"{name}.json"
-    if not target.exists() or _kind(_read(target)) == _kind(result):
-        return target
+    try:
+        if not target.exists() or _kind(_read(target)) == _kind(result):
+            return target
+    except GenderEdgeError:  # damaged; it is not lost either
+        pass
     return target.with_name(f"{name}-{hashlib.sha256(_kind(result).encode()).hexdigest()[:8]}.json")
 
 

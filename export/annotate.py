@@ -17,15 +17,17 @@ import numpy as np
 from tqdm import tqdm
 
 from gender_edge import images
-from gender_edge.errors import DataError
+from gender_edge.errors import DataError, ImageError
 from gender_edge.faces import Detector, YuNet
 from gender_edge.labelled import Sample
+from gender_edge.spec import CropRule
 
 DETECTION_SIDE = 320  # px, of the padded picture
 PADDING = 0.25  # of the longer side: the detector misses faces that fill the picture
 THRESHOLDS = (0.6, 0.3)  # scores; the second only where the first finds nothing
 
-Face = tuple[tuple[float, ...], tuple[tuple[float, float], ...]]
+Points = tuple[tuple[float, float], ...]
+Face = tuple[tuple[float, ...], Optional[Points]]
 _detector: Optional[Detector] = None
 
 
@@ -84,4 +86,13 @@ def face_in(image: np.ndarray, detector: Detector) -> Optional[Face]:
     sure = found.scores >= THRESHOLDS[0]
     best = int(np.argmax(np.where(sure | ~sure.any(), merit, -np.inf)))
     points = found.landmarks[best].astype(np.float64) / scale - pad
-    return tuple(boxes[best].tolist()), tuple((float(x), float(y)) for x, y in points)
+    return tuple(boxes[best].tolist()), _usable(points)
+
+
+def _usable(points: np.ndarray) -> Optional[Points]:
+    """Landmarks that a face can be aligned by; None of others, whose box is better."""
+    try:
+        images.aligned_matrix(points, CropRule())
+    except ImageError:
+        return None
+    return tuple((float(x), float(y)) for x, y in points)

@@ -33,7 +33,7 @@ from .calibrate import abstention_thresholds, even, fit_temperature
 from .data import look
 from .duplicates import Fingerprints, near_pairs
 from .files import digest, fresh, replacing, write
-from .findings import label_noise, noise_file
+from .findings import label_noise
 from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
@@ -208,22 +208,20 @@ def evaluate_step(
     """
     target = model.with_name("evaluation.json")
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
-    told = noise_file(places.runs, recipe.clean)
     if len(framings) > 1:
-        inputs += [told] if told else []
         inputs += parent.evaluations(recipe, model, places.runs)
     if fresh(target, *inputs):
         return target
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    noise = label_noise(told) if told else {}
+    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
     with Classifier(model, device="onnxruntime") as classifier:
         for part in recipe.test:
             samples = [s for s in annotated(part.list, places) if s.split == part.split]
-            tested.append(samples)
             name = stem(part.list)
             outcome, sets[name] = _judged(classifier, samples, framings, name)
+            tested.append(outcome.samples)
             keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
             sets[name]["split"] = part.split
             sets[name]["copies"] = _without_copies(outcome, seen)

@@ -18,7 +18,6 @@ from .data import Pack
 from .duplicates import Fingerprints
 from .recipe import Source
 
-FOLDER = "clean"  # in the folder of runs, unless another one is named
 NAME, NOISE, REPORT = "findings.csv", "noise.json", "report.md"
 COLUMNS = ("set", "split", "picture", "label", "reason", "score", "other", "drop")
 COPY, NEAR_COPY, NO_FACE, LABEL = REASONS = ("copy", "near copy", "no face", "label")
@@ -114,22 +113,14 @@ def dropped(path: Path, source: Source) -> set[str]:
         return {row["picture"] for row in own if row["drop"] == "1"}
 
 
-def noise_file(runs: Path, clean: str) -> Optional[Path]:
-    """Where the noise is told that was estimated with a recipe's list of findings, or without one
-    in the usual folder; None where none was.
+def label_noise(path: Path) -> dict[str, float]:
+    """The share of wrong labels by "SET:SPLIT", as it was estimated with a list of findings.
 
     Raises:
-        DataError: the recipe names a list, and nothing lies beside it.
+        DataError: nothing lies beside the list.
     """
-    beside = (runs / (clean or f"{FOLDER}/{NAME}")).with_name(NOISE)
-    if beside.is_file():
-        return beside
-    if clean:
+    beside = path.with_name(NOISE)
+    if not beside.is_file():
         raise DataError(f"{beside}: not there; make it anew with `python -m export clean`")
-    return None
-
-
-def label_noise(file: Path) -> dict[str, float]:
-    """The share of wrong labels by "SET:SPLIT", as `clean` estimated it."""
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = json.loads(beside.read_text(encoding="utf-8"))
     return {name: float(row["noise"]) for name, row in found.items()}

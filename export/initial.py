@@ -59,7 +59,9 @@ def settled(
 def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:
     """Pruned, that run's network has other widths than its recipe and this one say."""
     if (run / CONFIG).exists() and not (start / WEIGHTS).exists():  # begun when that was there
-        return replace(recipe, arguments=config(run)["arguments"])
+        own = config(run)["arguments"]
+        trunk = build(recipe.architecture, own, recipe.grayscale).trunk
+        return replace(recipe, arguments={**recipe.arguments, **trunk.shape()})
     trunk = finished(start).trunk
     built = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk
     if type(trunk) is not type(built):

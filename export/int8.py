@@ -96,7 +96,8 @@ def choose(
 
 def worst(report: Mapping[str, Any]) -> float:
     """What INT8 lost where it lost most, in points, in whichever of the two forms it was more."""
-    return float(max(report["lost_most"], report["symmetric"]["lost_most"]))
+    forms = (report, report.get("symmetric", report))  # reports of earlier know but one
+    return float(max(form["lost_most"] for form in forms))
 
 
 def losses(

@@ -81,7 +81,9 @@ def evaluation_of(model: Path) -> Path:
 
 
 def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
-    """What each was to the variant, and its file: in the variant's precision but for the first."""
+    """What each was to the variant, and its file: in the variant's precision, but for the first and
+    where a restored run has no such file.
+    """
     if model.parent.name != "fp32":
         taught = "its weights before INT8, not taught on for it"
         why = taught if _taught_for_int8(model) else "its weights before INT8"
@@ -95,20 +97,23 @@ def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, P
         chain = [runs / name for name in (recipe.name, *ancestors)]
         same = all(began_with(own, before) for own, before in zip(chain, chain[1:]))
         why = "which it was cut from"
-        yield why if same else f"an earlier training of {why}", _model(chain[-1], precision)
+        why = why if same else f"an earlier training of {why}"
+        yield _there(why, chain[-1], precision)
     kind, name = recipe.start
     begun = runs / name
     if recipe.grayscale and kind == "run" and (begun / CONFIG).exists():
         before = config(begun)
         if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
-            yield "which sees colours", _model(begun, precision)
+            yield _there("which sees colours", begun, precision)
 
 
-def _model(run: Path, precision: str) -> Path:
+def _there(why: str, run: Path, precision: str) -> tuple[str, Path]:
     """A run's file in that precision; of a restored one that never had it, what it has."""
     wanted = run / precision / MODEL
     others = [] if wanted.exists() or not restored(run) else sorted(run.glob(f"*/{MODEL}"))
-    return others[0] if others else wanted
+    if not others:
+        return why, wanted
+    return f"{why}, in {others[0].parent.name.upper()}", others[0]
 
 
 def _taught_for_int8(model: Path) -> bool:

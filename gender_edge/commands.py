@@ -39,19 +39,20 @@ def _detector(arguments: argparse.Namespace) -> faces.Detector:
 def classify(arguments: argparse.Namespace) -> int:
     """A row a picture or face; 1 if some could not be read, 2 if none could."""
     paths = list(pictures.listed(arguments.inputs))
-    failed = set()
+    failed: set[str] = set()
+    answered: set[str] = set()
     with _open(arguments) as classifier:
         print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
         for row in _rows(classifier, paths, arguments):
-            if isinstance(row.answer, ImageError):
-                failed.add(row.path)
+            (failed if isinstance(row.answer, ImageError) else answered).add(row.path)
             print(row.as_json() if arguments.json else row)
     if failed:
         print(
-            f"gender-edge: {len(failed)} of {len(paths)} pictures could not be read",
+            f"gender-edge: {len(failed)} of {len(failed | answered)} pictures, or faces in them, "
+            "could not be read",
             file=sys.stderr,
         )
-    return 2 if len(failed) == len(set(paths)) else int(bool(failed))
+    return int(bool(failed)) if answered else 2
 
 
 def _rows(

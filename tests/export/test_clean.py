@@ -16,7 +16,7 @@ from export.architectures import build
 from export.batches import weights_of
 from export.clean import clean, cross_validated, find_wrong_labels
 from export.contact_sheet import COLUMNS, SIDE
-from export.findings import dropped, label_noise, noise_file
+from export.findings import dropped, label_noise
 from export.prepare import Places, packed
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
@@ -171,16 +171,12 @@ def test_the_report_counts(cleaned: Cleaned) -> None:
         assert 1 < float(share) < 8
     assert "tiny" in cleaned.report
     assert (cleaned.out / "report.md").read_text() == cleaned.report + "\n"
-    runs, name = cleaned.out.parent, cleaned.out.name
-    beside = noise_file(runs, f"{name}/findings.csv")
-    assert beside is not None
-    noise = label_noise(beside)
+    noise = label_noise(cleaned.out / "findings.csv")
     assert {name: f"{100 * share:.1f}" for name, share in noise.items()} == {
         name: row[-1] for name, row in lines.items() if ":" in name and name != "set:split"
     }
     with pytest.raises(DataError, match=r"noise\.json: not there"):
-        noise_file(runs, "none/findings.csv")
-    assert noise_file(runs / "none", "") is None
+        label_noise(cleaned.out / "none" / "findings.csv")
 
 
 def test_contact_sheets_show_what_was_found(cleaned: Cleaned) -> None:

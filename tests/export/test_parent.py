@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from export import recipe
-from export.parent import _parents, compared
+from export.parent import MODEL, _parents, compared
+from export.runs import RESTORED, WEIGHTS, save_weights
 from gender_edge import DataError
 
 
@@ -57,3 +59,22 @@ def test_what_a_variant_is_compared_with(
             compared(own, model, tmp_path)
     else:
         assert compared(own, model, tmp_path) == []
+
+
+def test_a_restored_run_is_compared_with_in_what_it_has(recipe_file: Path, tmp_path: Path) -> None:
+    run_of(tmp_path, "whole")
+    save_weights({"a": torch.zeros(1)}, tmp_path / "whole" / WEIGHTS, **{RESTORED: "digest"})
+    only = tmp_path / "whole" / "int8" / MODEL
+    only.parent.mkdir()
+    only.touch()
+    own = replace(recipe.load(str(recipe_file)), init="pruned:whole")
+    ((why, found),) = _parents(own, tmp_path / "tiny" / "fp32" / MODEL, tmp_path)
+    assert found == only and why.endswith("which it was cut from, in INT8")
+
+
+def test_int8_that_was_taught_on_says_so(recipe_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    own, model = recipe.load(str(recipe_file)), tmp_path / "tiny" / "int8" / MODEL
+    for report, why in (({}, "INT8"), ({"aware": {}}, "INT8, not taught on for it")):
+        (tmp_path / "tiny" / "int8.json").write_text(json.dumps(report))
+        assert [said for said, _ in _parents(own, model, tmp_path)] == [f"its weights before {why}"]

@@ -196,6 +196,7 @@ def test_the_whole_path_twice(half: Recipe, places: Places, tmp_path: Path) -> N
     taught = train_step(further, places, workers=0)
     assert taught.trunk.shape() == finished(run).trunk.shape()
     run.rename(tmp_path / "elsewhere")  # what it began with is needed no more
+    (places.runs / "further" / "weights.safetensors").unlink()
     again = train_step(further, places, workers=0)
     (tmp_path / "elsewhere").rename(run)
     assert again.trunk.shape() == taught.trunk.shape()

@@ -23,7 +23,7 @@ from export.architectures import VGG, VGG_WIDTHS
 from export.augment import AUGMENTATIONS, TURN
 from export.batches import batches, weights_of
 from export.build import Places, build
-from export.compare import compare, earlier_rows, markdown, references
+from export.compare import _start, compare, earlier_rows, markdown, references
 from export.data import Pack, pack
 from export.initial import settled
 from export.recipe import Recipe
@@ -98,6 +98,15 @@ def test_a_training_does_what_its_protocol_says(
     assert len(rows) == len(faces) and rows[0]["label"] == "female"
     figures = csv.DictReader((run / "metrics.csv").read_text().splitlines())
     assert [k for k in next(figures) if "/" in k] == ["faces/whole"]
+
+
+def test_a_row_tells_how_long_its_own_trunk_was_taught(tmp_path: Path) -> None:
+    assert _start("trunk", tmp_path) == "trunk"
+    assert _start("run:inception_v3_faces", tmp_path) == "run:inception_v3_faces"
+    asked = recipe.load("references/inception_v3_faces")
+    remember(replace(asked, sizes=asked.sizes[:1]), tmp_path / asked.name)
+    said = f"run:inception_v3_faces, 1 of {asked.epochs} epochs"
+    assert _start("run:inception_v3_faces", tmp_path) == said
 
 
 def test_frozen_parts() -> None:

@@ -89,7 +89,7 @@ def test_faces_are_found_in_whole_pictures(
     assert one["label"] == other["label"] == "female"
     lefts = sorted(box[0] for box in (one["box"], other["box"]))  # type: ignore[index]
     assert lefts[1] - lefts[0] == pytest.approx(portrait.shape[1], abs=15)
-    assert "1 of 3 pictures could not be read" in captured.err
+    assert "1 of 3 pictures" in captured.err
     assert main(["classify", str(tmp_path / "b.png"), str(tmp_path / "a.png"), "--find"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("b.png\tno face") and len(lines) == 3 and "\tbox " in lines[1]
@@ -98,6 +98,19 @@ def test_faces_are_found_in_whole_pictures(
         main(["classify", str(tmp_path), "--find", *box])
     assert main(["classify", str(tmp_path), "--detector", "yunet.onnx", *box]) == 2
     assert "leave --detector out" in capsys.readouterr().err
+
+
+def test_a_face_that_cannot_be_cut_costs_its_own_row(
+    portrait_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = np.array([[178, 63, 90, 113], [9000, 0, 50, 50]])
+    monkeypatch.setattr(commands, "_detector", lambda _: lambda frame: boxes)
+    assert main(["classify", str(portrait_path), "--find", "--json"]) == 1
+    captured = capsys.readouterr()
+    one, other = rows(captured.out)
+    assert one["label"] == "female" and "does not lie in" in str(other["error"])
+    assert other["box"] == [9000, 0, 50, 50]
+    assert "1 of 1 pictures, or faces in them" in captured.err
 
 
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:
