@@ -12,7 +12,10 @@ BLOCK = 1 << 20  # bytes
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A file to write beside the target, which it replaces when it is whole."""
+    """A file to write beside the target, which it replaces when it is whole; in a folder that is
+    made if it is not there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"partial-{target.name}")
     yield partial
     partial.replace(target)

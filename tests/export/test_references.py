@@ -400,11 +400,12 @@ def cells(line: str) -> list[str]:
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every reference has a row, run or not; ours follow."""
+    out = tmp_path / "new" / "table.md"
     argv = ["compare", "--runs", str(tmp_path), "--models", str(tmp_path)]
-    assert main([*argv, "--out", str(tmp_path / "table.md")]) == 0
-    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert main([*argv, "--out", str(out)]) == 0
+    rows = json.loads(out.with_suffix(".json").read_text())["rows"]
     assert [row["name"] for row in rows] == [own.name for own in references()]
     assert {row["state"] for row in rows} == {"not run"}
     assert len({row["name"] for row in rows}) == len(NAMES) - 2, "all but the two trunks on faces"
     assert main(argv) == 0
-    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    assert out.read_text() in capsys.readouterr().out
