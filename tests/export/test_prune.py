@@ -314,12 +314,14 @@ def test_both_importances_side_by_side(
 
 def test_the_shipped_chain_is_one() -> None:
     """Every link starts from the one before it, removes more, and is a share of the same."""
-    links = [recipe.load(f"vgg16_p{share}") for share in (50, 75, 90)]
-    vgg16 = recipe.load("vgg16")
+    links = [recipe.load(f"vgg16_{share}") for share in ("p50_base", "p75", "p90")]
+    vgg16, half = recipe.load("vgg16"), recipe.load("vgg16_p50")
     assert [link.remove_macs for link in links] == [0.5, 0.75, 0.9]
     assert [link.init for link in links] == [
         f"pruned:{before.name}" for before in [vgg16, *links[:-1]]
     ]
-    for link in links:
+    assert (half.init, half.remove_macs) == ("run:vgg16_p50_base", 0.0)
+    for link in [*links, half]:
         assert link.arguments == vgg16.arguments and link.input_size == vgg16.input_size
         assert {"vgg16", "vgg16_p75"} & set(link.teachers) and link.name not in link.teachers
+
