@@ -324,4 +324,3 @@ def test_the_shipped_chain_is_one() -> None:
     for link in [*links, half]:
         assert link.arguments == vgg16.arguments and link.input_size == vgg16.input_size
         assert {"vgg16", "vgg16_p75"} & set(link.teachers) and link.name not in link.teachers
-
