@@ -22,7 +22,7 @@ import torch
 from gender_edge.errors import DataError, GenderEdgeError
 
 from . import compare, findings, own, recipe, seeds, shipped, sizes
-from .build import build, onnx_step, quantize_step, train_step
+from .build import build, onnx_step, quantize_step, requantize, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
@@ -47,6 +47,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ("build", _build, _for_making, "all steps of one recipe, resuming what was interrupted"),
         ("train", _train, _for_making, "only the training, as on a machine with nothing but a GPU"),
         ("quantize", _quantize, _for_making, "training and INT8: what each method and layer costs"),
+        (
+            "requantize",
+            _requantize,
+            lambda verb: None,
+            "INT8 anew, with its figures, of what was trained or is shipped; trains nothing",
+        ),
         ("prune", _prune, _for_making, "what pruning leaves by either importance; writes nothing"),
         (
             "sizes",
@@ -178,6 +184,14 @@ def _quantize(arguments: argparse.Namespace) -> int:
     exported = onnx_step(wanted, network, run)
     target = quantize_step(wanted, exported, places, arguments.workers)
     print(quantization(json.loads(target.with_suffix(".json").read_text())))
+    return 0
+
+
+def _requantize(arguments: argparse.Namespace) -> int:
+    wanted, places = recipe.load(arguments.name), _places(arguments)
+    name = requantize(wanted, places, arguments.workers)
+    print(f"shipped {places.models / name}")
+    print(own.summary(places.models / name))
     return 0
 
 

@@ -24,6 +24,7 @@ from .architectures import build
 from .augment import evaluation_crop
 from .data import Pack
 from .files import digest, replacing
+from .precision import autocast
 from .trunks import load_vgg, there
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class _Estimates:
             numbers = [int(i) for i in chosen[start : start + BATCH]]
             rule = CropRule()
             crops = [evaluation_crop(pack.image(i), pack.samples[i], rule, SIDE) for i in numbers]
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(torch.device("cpu")):
                 features = self._features(torch.from_numpy(np.stack(crops))).numpy()
             female = np.array([[pack.samples[i].label == "female"] for i in numbers], np.float32)
             parts.append(np.concatenate([features, female], 1))

@@ -23,6 +23,7 @@ from .architectures import Network
 from .augment import evaluation_crop
 from .data import Pack
 from .files import digest, replacing
+from .precision import autocast
 from .runs import WEIGHTS, finished, trained_size
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def ask(teacher: Network, pack: Pack, size: int) -> Answers:
         numbers = range(start, min(start + BATCH, len(pack)))
         crops = [evaluation_crop(pack.image(i), pack.samples[i], rule, size) for i in numbers]
         pixels = torch.from_numpy(np.stack(crops)).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             both = [teacher.answer(p) for p in (pixels, pixels.flip(2))]
         logits.append(torch.stack([own.float() for own, _ in both]).mean(0).cpu())
         embedding = torch.stack([own.float() for _, own in both]).mean(0).cpu()

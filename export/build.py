@@ -37,7 +37,8 @@ from .findings import label_noise
 from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, WEIGHTS, keep_split
+from .restore import restore
+from .runs import CONFIG, INITIAL, WEIGHTS, finished, keep_split, restored
 from .train import train
 from .validate import targets
 
@@ -62,22 +63,60 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
         return []
     exported = onnx_step(recipe, network, run)
     quantized = quantize_step(recipe, exported, places, workers)
-    twin = None
-    for precision, file in (("fp32", exported), ("int8", quantized)):
-        spec = describe(recipe, network, precision)
-        shipped = precision in recipe.precisions
-        model = run / precision / "model.onnx"
-        if not fresh(model, file, run / CONFIG, *_judges(recipe, places)):
-            spec = calibrated(recipe, file, spec, places) if shipped else spec
-            graph.write_spec(file, spec, model)
-        # A twin that is not shipped is only there to say what quantisation cost.
-        twin = evaluate_step(recipe, model, places, FRAMINGS if shipped else FRAMINGS[:1], twin)
-        if shipped:
-            card.write(model.parent)
+    twin = model_step(recipe, network, exported, places)
+    model_step(recipe, network, quantized, places, twin)
     return [
         ship(run / precision, places.models, default=recipe.default == precision)
         for precision in recipe.precisions
     ]
+
+
+def requantize(recipe: Recipe, places: Places, workers: int = 1) -> str:
+    """INT8 anew, and its calibration, figures and card, of a finished run or, where there is none,
+    of what is shipped: nothing is trained, and an FP32 file that is shipped stays what it is.
+
+    Raises:
+        DataError: nothing of the recipe is there, or data are not as they have to be.
+    """
+    check(recipe, places, workers)
+    run = places.runs / recipe.name
+    if not run.exists():
+        restore(recipe, places, workers)
+    network, exact = finished(run), run / "fp32" / "model.onnx"
+    parent.check(recipe, places.runs)
+    exported = run / "fp32.onnx"
+    if restored(run) and exact.exists() and not exported.exists():
+        shutil.copyfile(exact, exported)
+    exported = onnx_step(recipe, network, run)
+    untaught = replace(recipe, aware_epochs=0)
+    quantized = quantize_step(untaught, exported, places, workers)
+    twin = exact.with_name("evaluation.json")
+    if not twin.exists():
+        twin = model_step(replace(recipe, precisions=("int8",)), network, exported, places)
+    model = model_step(recipe, network, quantized, places, twin).parent
+    return ship(model, places.models, default=recipe.default == "int8")
+
+
+def model_step(
+    recipe: Recipe, network: Network, file: Path, places: Places, twin: Optional[Path] = None
+) -> Path:
+    """RUN/PRECISION/ from RUN/PRECISION.onnx: the model with its spec, its evaluation, which is
+    returned, and its card. What is not shipped is there to say what quantisation cost: it gets no
+    calibration and no card.
+
+    Args:
+        twin: evaluation.json of the same weights before quantisation.
+    """
+    precision, model = file.stem, file.with_suffix("") / "model.onnx"
+    shipped = precision in recipe.precisions
+    if not fresh(model, file, file.with_name(CONFIG), *_judges(recipe, places)):
+        spec = describe(recipe, network, precision)
+        spec = calibrated(recipe, file, spec, places) if shipped else spec
+        graph.write_spec(file, spec, model)
+    report = evaluate_step(recipe, model, places, FRAMINGS if shipped else FRAMINGS[:1], twin)
+    if shipped:
+        card.write(model.parent)
+    return report
 
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:

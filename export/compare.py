@@ -207,7 +207,7 @@ def _legend(result: Mapping[str, Any]) -> str:
         "that the recipe asks; pictures: learned from; "
         "start: random, trunk (VGG16's published convolutions), imagenet, or "
         "run: with the run whose weights it takes; input: side in pixels. All were trained in "
-        "bfloat16 autocast with gradients of norm 5 at most. Time: one crop in "
+        "bfloat16 where the processor has it, with gradients of norm 5 at most. Time: one crop in "
         f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'}, "
         f"median of {ROUNDS} rounds over all rows; beside it, how many times that of {BASELINE} in "
         "the same round. (earlier): judged and timed when this table was made before; its run is "

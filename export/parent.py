@@ -23,6 +23,7 @@ from .runs import CONFIG, config, restored
 logger = logging.getLogger(__name__)
 
 MODEL = "model.onnx"
+BEFORE_INT8 = "its weights before INT8"
 
 
 def check(recipe: Recipe, runs: Path) -> None:
@@ -85,14 +86,16 @@ def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Pat
     where a restored run has no such file.
     """
     if model.parent.name != "fp32":
-        taught = "its weights before INT8, not taught on for it"
-        why = taught if _taught_for_int8(model) else "its weights before INT8"
+        why = f"{BEFORE_INT8}, not taught on for it" if _taught_for_int8(model) else BEFORE_INT8
         yield why, model.parent.with_name("fp32") / model.name
     yield from _others(recipe, model.parent.name, runs)
 
 
 def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, Path]]:
     """Of other runs."""
+    if restored(runs / recipe.name):
+        yield from _recorded(runs / recipe.name / precision / MODEL, runs)
+        return
     if ancestors := _ancestors(recipe, runs):
         chain = [runs / name for name in (recipe.name, *ancestors)]
         same = all(began_with(own, before) for own, before in zip(chain, chain[1:]))
@@ -105,6 +108,16 @@ def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, P
         before = config(begun)
         if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
             yield _there("which sees colours", begun, precision)
+
+
+def _recorded(model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
+    """Those that a shipped file was compared with, of which its restored run knows nothing else."""
+    report = model.with_name("evaluation.json")
+    rows = json.loads(report.read_text())["against"] if report.exists() else []
+    for row in rows:
+        if not row["why"].startswith(BEFORE_INT8):
+            name, _, precision = row["name"].rpartition("_")
+            yield row["why"], runs / name / precision / MODEL
 
 
 def _there(why: str, run: Path, precision: str) -> tuple[str, Path]:

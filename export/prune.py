@@ -28,6 +28,7 @@ from . import graph
 from .architectures import Network, build
 from .batches import batches, weights_of
 from .data import Pack
+from .precision import autocast
 from .recipe import CHOICES, Recipe
 from .runs import finished
 from .trunks import Trunks
@@ -220,7 +221,7 @@ def _rated(
     found = []
     for pixels, labels in probes:
         network.zero_grad()
-        with torch.autocast(pixels.device.type, torch.bfloat16):
+        with autocast(pixels.device):
             logits = network(pixels)
         functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         found.append([slope(group) for group in groups])

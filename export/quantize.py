@@ -4,6 +4,10 @@ Weights symmetric by channel, activations from 0 to 255 by tensor, no Q/DQ on bi
 convolution 0 stands for zero and everything below: its ReLU is part of the rounding, which both
 ONNX Runtime and OpenVINO fuse into an integer convolution. TensorRT wants activations symmetric
 too; `gender_edge.symmetric` derives that form when an engine is built.
+
+Weights count from -64 to 64. Without VNNI an x86 processor adds two products of a weight and an
+activation in 16 bits and cuts off, without a word, what does not fit: 2 * 127 * 255 does not,
+2 * 64 * 255 does. `export/NOTES.md` has what that cost.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 BATCH = 32
+WEIGHT_REACH = 64  # the largest integer of a weight, as `reduce_range` below has it
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Relu")
 
 
@@ -111,6 +116,7 @@ def quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,
             nodes_to_exclude=kept,
             nodes_to_quantize=list(only),
             op_types_to_quantize=list(QUANTIZED),

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .quantize import WEIGHT_REACH
+
 MOMENTUM = 0.99  # of the running range of what reaches a layer
 SMALLEST = 1e-8  # a step of the grid
 
@@ -39,13 +41,15 @@ def _layers(network: nn.Module) -> list[nn.Module]:
 
 
 class _Weights(nn.Module):
-    """Symmetric, -127 to 127 by output channel."""
+    """Symmetric by output channel, as `export.quantize` has them."""
 
     def forward(self, weights: Tensor) -> Tensor:
         reach = weights.detach().abs().flatten(1).amax(1)
-        step = (reach / 127).clamp(min=SMALLEST)
+        step = (reach / WEIGHT_REACH).clamp(min=SMALLEST)
         zeros = torch.zeros_like(step, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weights, step, zeros, 0, -127, 127)
+        return torch.fake_quantize_per_channel_affine(
+            weights, step, zeros, 0, -WEIGHT_REACH, WEIGHT_REACH
+        )
 
 
 class _Inputs:

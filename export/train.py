@@ -24,6 +24,7 @@ from .data import Pack
 from .initial import settled
 from .lessons import Lessons
 from .mixing import mixing_of
+from .precision import autocast
 from .provenance import hold
 from .recipe import Recipe
 from .runs import (
@@ -165,7 +166,7 @@ class _Training:
 
     def _learn(self, pixels: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
         pixels, shares = self.mix(pixels)
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with autocast(DEVICE):
             logits, embedding = self.network.answer(pixels)
         loss = self.lessons(logits.float(), embedding.float(), labels, numbers, shares)
         self.optimizer.zero_grad()

@@ -17,6 +17,7 @@ from gender_edge.spec import CropRule
 
 from .augment import evaluation_crop
 from .data import Pack
+from .precision import autocast
 
 BATCH = 128
 
@@ -26,13 +27,13 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def by_network(network: nn.Module) -> Answer:
-    """Ask a torch network, where it lies, in bfloat16."""
+    """Ask a torch network, where it lies."""
     device = next(network.parameters()).device
     network.eval()
 
     @torch.inference_mode()
     def answer(pixels: np.ndarray) -> np.ndarray:
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             return network(torch.from_numpy(pixels).to(device)).float().cpu().numpy()
 
     return answer

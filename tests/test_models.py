@@ -69,6 +69,15 @@ def test_int8_weights_are_stored_as_int8(model: onnx.ModelProto, spec: ModelSpec
             assert {made[i].op_type for i in node.input[:2]} == {"DequantizeLinear"}
 
 
+def test_int8_sums_fit_into_16_bits(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """As x86 processors without VNNI add them: two products of a weight and an activation."""
+    if spec.precision != "int8":
+        pytest.skip("not an INT8 model")
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    largest = max(np.abs(v.astype(int)).max() for v in values.values() if v.dtype == np.int8)
+    assert 2 * largest * 255 < 2**15
+
+
 def test_int8_costs_at_most_0_3_points(shipped: str) -> None:
     """Against the FP32 network of the same weights, on the mean of the test sets, as recorded."""
     evaluation = zoo.entry(shipped).evaluation

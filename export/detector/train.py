@@ -26,6 +26,7 @@ from gender_edge.faces.spotter import decode
 from gender_edge.tracks import overlaps
 
 from .. import checkpoint
+from ..precision import autocast
 from ..runs import CHECKPOINT, CONFIG, WEIGHTS, save_weights, table
 from ..train import DEVICE, LARGEST_GRADIENT, SAVE_EVERY, learning_rate
 from .losses import losses
@@ -185,7 +186,7 @@ class _Training:
         done = self.step / self.settings.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings.learning_rate, self.settings.warmup, done)
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with autocast(DEVICE):
             maps = self.network(pixels)
         parts = losses(maps, states, values)
         self.optimizer.zero_grad()

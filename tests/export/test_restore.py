@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from export import recipe
 from export.__main__ import main
+from export.files import digest
 from export.prepare import Places, learned_from
 from export.provenance import began_with
 from export.quantize import calibration_crops
@@ -20,7 +22,7 @@ from export.restore import restore
 from export.runs import WEIGHTS, config, finished, trained_size
 from export.shipped import PROBES, read
 from export.train import train
-from gender_edge import DataError
+from gender_edge import Classifier, DataError
 
 GRAY = {"name": "tiny_gray", "grayscale": True}
 
@@ -93,6 +95,30 @@ def test_its_pictures_have_the_size_of_the_file(recipe_file: Path, elsewhere: Pl
     """Which may be of an earlier form of the recipe."""
     wanted = replace(recipe.load(str(recipe_file)), input_size=24)
     assert trained_size(restore(wanted, elsewhere)) == 32
+
+
+def test_int8_is_made_anew_of_what_is_shipped(
+    recipe_file: Path, elsewhere: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the run that made it; the FP32 file stays, and so does what it was compared with."""
+    shipped = tmp_path / "models"
+    shutil.copytree(elsewhere.models, shipped)
+    exact, report = shipped / "tiny_fp32" / "model.onnx", shipped / "tiny_int8" / "evaluation.json"
+    exact_before, before = exact.read_bytes(), json.loads(report.read_text())
+    (shipped / "tiny_int8" / "model.onnx").write_bytes(b"of an earlier way to round")
+    places = ["--data", str(elsewhere.data), "--runs", str(elsewhere.runs)]
+    assert main(["requantize", str(recipe_file), *places, "--models", str(shipped)]) == 0
+    assert "shipped" in capsys.readouterr().out
+    assert exact.read_bytes() == exact_before
+    after = json.loads(report.read_text())
+    assert [(r["name"], r["why"]) for r in after["against"]] == [
+        (r["name"], r["why"]) for r in before["against"]
+    ]
+    assert after["sets"].keys() == before["sets"].keys() and after["twin"] == before["twin"]
+    entry = json.loads((shipped / "registry.json").read_text())["models"]["tiny_int8"]
+    assert entry["sha256"] == digest(shipped / "tiny_int8" / "model.onnx")
+    with Classifier(shipped / "tiny_int8" / "model.onnx", device="onnxruntime") as classifier:
+        assert classifier.spec.precision == "int8"
 
 
 def test_it_is_not_taken_for_what_the_recipe_trains(

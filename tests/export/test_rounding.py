@@ -19,7 +19,7 @@ from export.build import aware_step, quantize_step
 from export.int8 import worst
 from export.int8_card import quantization
 from export.prepare import Places, learned_from
-from export.quantize import calibration_crops, quantize
+from export.quantize import WEIGHT_REACH, calibration_crops, quantize
 from export.runs import finished
 from export.validate import by_file
 
@@ -42,7 +42,8 @@ def test_weights_lie_on_the_grid_and_still_learn(network: Network) -> None:
     network(pixels).square().sum().backward()
     convolution = network.trunk.features[3]
     steps = convolution.weight.flatten(1) / convolution.weight.abs().flatten(1).amax(1, True)
-    torch.testing.assert_close(steps * 127, (steps * 127).round(), atol=1e-3, rtol=0)
+    steps = steps * WEIGHT_REACH
+    torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
     kept = convolution.parametrizations.weight.original
     assert not torch.equal(kept, convolution.weight)
     assert kept.grad is not None and kept.grad.abs().sum() > 0
