@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gender_edge import host
+
 OURS, BEATEN, PEER = "#2b6cb0", "#a0aec0", "#c05621"
 PANELS = 4  # side by side
 # Where a name may stand beside its point, in points of print, the nearest first.
@@ -63,7 +65,7 @@ def shown(result: dict[str, Any]) -> list[dict[str, Any]]:
 def computed_on(result: dict[str, Any], variants: Sequence[dict[str, Any]]) -> str:
     """What some of a result's rows ran on: the processor, or the GPUs, or both."""
     machine = result["machine"]
-    processor = f"{machine['cpu']}, {machine['cores']} cores"
+    processor = f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores"
     places = [v["gpu"]["name"] if v.get("gpu") else processor for v in variants]
     return " and ".join(dict.fromkeys(places)) or processor
 

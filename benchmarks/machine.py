@@ -64,9 +64,10 @@ def _power() -> dict[str, str]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A file name for results of this processor: cpu-cores-onnxruntime-version."""
+    """A file name for results of this processor: cpu-instructions-cores-onnxruntime-version."""
+    processor = host.titled(machine["cpu"], machine["features"])
     runtime = machine["packages"].get("onnxruntime") or machine["packages"].get("onnxruntime-gpu")
-    return slug_of(f"{machine['cpu']}-{machine['cores']}core-onnxruntime{runtime}")
+    return slug_of(f"{processor}-{machine['cores']}core-onnxruntime{runtime}")
 
 
 def gpu_slug(gpu: str, backend: str) -> str:

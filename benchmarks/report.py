@@ -18,6 +18,7 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
 
 from benchmarks import derived, dominance, figures, rounds
 from benchmarks.scenarios import CLOCKS
+from gender_edge import host
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 GPU = "{name} (compute capability {compute_capability}, driver for CUDA {driver_cuda})"
@@ -317,10 +318,12 @@ def _gpus(result: dict[str, Any]) -> str:
 
 def for_readme(result: dict[str, Any], details: str) -> str:
     """What a README shows of a result, in Markdown, with a link to all its tables."""
-    packages = ", ".join(f"{k} {v}" for k, v in result["machine"]["packages"].items())
+    machine = result["machine"]
+    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
     piped = ["\n".join(_piped(table)) for table in (summary(result), set_rows(result)) if table]
     note = (
-        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {packages}."
+        f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores, "
+        f"{packages}."
         f"{_gpus(result)} Medians over rounds; * where those were more than "
         f"{100 * rounds.WIDE:.0f} % apart, which is not fit to be ranked. Accuracy: mean balanced "
         f"accuracy over the test sets, with its 95 % interval. {dominance.sentences(result)}"

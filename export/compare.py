@@ -62,7 +62,7 @@ def compare(
             row["ms"] = float(np.median(own))
         if own is not None and base is not None:
             row["of_baseline"] = float(np.median(own / base))
-    return {"processor": host.processor(), "rows": rows}
+    return {"processor": host.described(), "rows": rows}
 
 
 def _kept(row: dict[str, Any], earlier: Optional[Mapping[str, Any]]) -> dict[str, Any]:

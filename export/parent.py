@@ -146,7 +146,7 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
         **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
         "why": why,
         "bytes": other.stat().st_size,
-        "processor": host.processor(),
+        "processor": host.described(),
         "time": dict(zip(("low", "value", "high"), share)),
         "ms": [float(np.median(own_times)), float(np.median(times))],
         "mean": mean_accuracy([own["balanced_accuracy"] for own in sets.values()]),

@@ -211,7 +211,7 @@ def latency(model: Path, places: Places, threads: Optional[int] = None) -> dict[
     frames = list(evaluate.generated(_faced(places, "val"), TIMED, REPORTING))
     times = evaluate.latency(detectors, frames)
     content["latency"] = {
-        "processor": host.processor(),
+        "processor": host.described(),
         "threads": threads,
         "detectors": times,
     }

@@ -268,6 +268,9 @@ def test_memory_is_the_process_own() -> None:
 def test_slug_is_a_file_name() -> None:
     name = machine.slug(machine.describe())
     assert name == Path(name).name and " " not in name and "onnxruntime" in name
+    there = {"cpu": "AMD EPYC", "cores": 2, "packages": {"onnxruntime": "1.32.0"}}
+    names = {machine.slug({**there, "features": own}) for own in (["avx2"], ["avx2", "amx_int8"])}
+    assert names == {f"amd-epyc-{own}-2core-onnxruntime1.32.0" for own in ("avx2", "amx-int8")}
     named = machine.gpu_slug("NVIDIA H100 80GB HBM3", "tensorrt 8.6.1")
     assert named == "nvidia-h100-80gb-hbm3-trt8.6.1"
 
