@@ -78,6 +78,7 @@ def requantize(recipe: Recipe, places: Places, workers: int = 1) -> str:
     Raises:
         DataError: nothing of the recipe is there, or data are not as they have to be.
     """
+    recipe = replace(recipe, precisions=("int8",), aware_epochs=0)
     check(recipe, places, workers)
     run = places.runs / recipe.name
     if not run.exists():
@@ -88,11 +89,10 @@ def requantize(recipe: Recipe, places: Places, workers: int = 1) -> str:
     if restored(run) and exact.exists() and not exported.exists():
         shutil.copyfile(exact, exported)
     exported = onnx_step(recipe, network, run)
-    untaught = replace(recipe, aware_epochs=0)
-    quantized = quantize_step(untaught, exported, places, workers)
+    quantized = quantize_step(recipe, exported, places, workers)
     twin = exact.with_name("evaluation.json")
     if not twin.exists():
-        twin = model_step(replace(recipe, precisions=("int8",)), network, exported, places)
+        twin = model_step(recipe, network, exported, places)
     model = model_step(recipe, network, quantized, places, twin).parent
     return ship(model, places.models, default=recipe.default == "int8")
 
