@@ -17,7 +17,7 @@ from benchmarks import derived, figures, machine, memory, page, probe, report
 from benchmarks import run as benchmark
 from benchmarks.run import main
 from benchmarks.subjects import Variant
-from gender_edge import BackendError, zoo
+from gender_edge import BackendError, host, zoo
 from gender_edge.backends import cuda
 
 
@@ -73,7 +73,8 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("driver")
 def test_a_gpu_is_named(result: dict[str, Any]) -> None:
     """Of rows that ran there, in every title and caption; the processor's rows name that."""
-    cpu = f"{result['machine']['cpu']}, {result['machine']['cores']} cores"
+    own = result["machine"]
+    cpu = f"{host.titled(own['cpu'], own['features'])}, {own['cores']} cores"
     assert "GPU" not in report.caption(result) and f"on {cpu}<" in page.html(result)
     result = deepcopy(result)
     for name, provider, row in zip(
