@@ -14,11 +14,12 @@ from gender_edge import host
 from gender_edge.errors import DataError
 from gender_edge.zoo import mean_accuracy
 
+from .files import digest
 from .latency import latencies
 from .prepare import stem
 from .provenance import began_with
 from .recipe import Recipe, start_of
-from .runs import CONFIG, config, restored
+from .runs import CONFIG, config, restored, restored_from
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ def _parents(recipe: Recipe, model: Path, runs: Path) -> Iterator[tuple[str, Pat
     where a restored run has no such file.
     """
     if model.parent.name != "fp32":
-        why = f"{BEFORE_INT8}, not taught on for it" if _taught_for_int8(model) else BEFORE_INT8
-        yield why, model.parent.with_name("fp32") / model.name
+        before = model.parent.with_name("fp32") / model.name
+        yield f"{BEFORE_INT8}{_how_they_came(model, before)}", before
     yield from _others(recipe, model.parent.name, runs)
 
 
@@ -127,6 +128,16 @@ def _there(why: str, run: Path, precision: str) -> tuple[str, Path]:
     if not others:
         return why, wanted
     return f"{why}, in {others[0].parent.name.upper()}", others[0]
+
+
+def _how_they_came(model: Path, before: Path) -> str:
+    """What is to be said of a file's weights before INT8, if they are not simply those."""
+    if _taught_for_int8(model):
+        return ", not taught on for it"
+    read_from = restored_from(model.parent.parent)
+    if read_from and before.exists() and digest(before) != read_from:
+        return ", as an earlier INT8 file had them"
+    return ""
 
 
 def _taught_for_int8(model: Path) -> bool:

@@ -129,7 +129,14 @@ def trained_by(run: Path) -> str:
 
 def restored(run: Path) -> bool:
     """Whether a run was made of shipped files, by `export.restore`, and not trained."""
-    return (run / WEIGHTS).exists() and bool(_noted(run, RESTORED))
+    return bool(restored_from(run))
+
+
+def restored_from(run: Path) -> str:
+    """SHA-256 of the shipped file that a run's weights were read from; "" where they were trained,
+    or are not there.
+    """
+    return _noted(run, RESTORED) if (run / WEIGHTS).exists() else ""
 
 
 def _noted(run: Path, key: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from export import recipe
+from export.files import digest
 from export.parent import MODEL, _parents, compared
 from export.runs import RESTORED, WEIGHTS, save_weights
 from gender_edge import DataError
@@ -70,6 +71,17 @@ def test_a_restored_run_is_compared_with_in_what_it_has(recipe_file: Path, tmp_p
     own = replace(recipe.load(str(recipe_file)), init="pruned:whole")
     ((why, found),) = _parents(own, tmp_path / "tiny" / "fp32" / MODEL, tmp_path)
     assert found == only and why.endswith("which it was cut from, in INT8")
+
+
+def test_weights_that_were_read_from_int8_say_so(recipe_file: Path, tmp_path: Path) -> None:
+    own, model = recipe.load(str(recipe_file)), tmp_path / "tiny" / "int8" / MODEL
+    exact = tmp_path / "tiny" / "fp32" / MODEL
+    exact.parent.mkdir(parents=True)
+    exact.touch()
+    weights = tmp_path / "tiny" / WEIGHTS
+    for read_from, more in ((digest(exact), ""), ("other", ", as an earlier INT8 file had them")):
+        save_weights({"a": torch.zeros(1)}, weights, **{RESTORED: read_from})
+        assert next(_parents(own, model, tmp_path)) == (f"its weights before INT8{more}", exact)
 
 
 def test_int8_that_was_taught_on_says_so(recipe_file: Path, tmp_path: Path) -> None:
