@@ -18,41 +18,43 @@ def update(result: dict[str, Any]) -> None:
     """Bring them up to date in a result as it is so far."""
     # The peaks are those of as many threads, for arithmetic and nothing else.
     alone = result["settings"]["clock"] == "network"
-    peaks = result["machine"]["peaks"] if alone else None
+    machine = result["machine"] if alone else {}
     for row in result["variants"]:
         row["batches"] = [
-            _batch(row, int(batch), done, peaks) for batch, done in row["rounds"].items() if done
+            _batch(row, int(batch), done, machine) for batch, done in row["rounds"].items() if done
         ]
     result["accuracy_note"] = _note(result["variants"], bool(result["settings"]["data"]))
 
 
 def _batch(
-    row: dict[str, Any], batch: int, done: list[dict[str, Any]], peaks: dict[str, float] | None
+    row: dict[str, Any], batch: int, done: list[dict[str, Any]], machine: dict[str, Any]
 ) -> dict[str, Any]:
     figures = {"batch": batch, **rounds.together(done)}
     memory = row.get("resident_mb", {}).get(str(batch))
     joules = [r["joules"] / (r["runs"] * batch) for r in done if r.get("joules")]
+    least = _least_seconds(row, batch, machine)
     return {
         **figures,
         "resident_mb": memory,
         "mj_per_face": 1e3 * sum(joules) / len(joules) if joules else None,
-        "roofline": _roofline(row, figures, peaks),
+        "roofline": None if least is None else least / (figures["p50_ms"] / 1e3),
     }
 
 
-def _roofline(
-    row: dict[str, Any], figures: dict[str, Any], peaks: dict[str, float] | None
-) -> float | None:
-    """The least time that the processor's peaks allow, as a share of the time that it took: by
-    arithmetic in the row's precision, or by reading weights and pixels once.
+def _least_seconds(row: dict[str, Any], batch: int, machine: dict[str, Any]) -> float | None:
+    """What a machine's peaks allow for a batch: by arithmetic in the row's precision, or by reading
+    weights and pixels once, on a GPU by bringing the pixels there. None where no peak is known.
     """
-    if peaks is None or not row.get("macs") or row.get("gpu"):
+    precision, pixels = row.get("precision"), batch * 3 * row.get("input_size", 0) ** 2
+    if row.get("gpu"):
+        peaks, moved = machine.get("gpu_peaks", {}), pixels
+        arithmetic, way = f"{precision}_gmacs", "upload_gb_s"
+    else:
+        peaks, moved = machine.get("peaks", {}), row.get("bytes", 0) + pixels
+        arithmetic, way = "int8_gmacs" if precision == "int8" else "gemm_gmacs", "copy_gb_s"
+    if not row.get("macs") or not {arithmetic, way} <= peaks.keys():
         return None
-    pixels = figures["batch"] * 3 * row["input_size"] ** 2
-    gmacs = peaks["int8_gmacs" if row["precision"] == "int8" else "gemm_gmacs"]
-    compute = row["macs"] * figures["batch"] / (1e9 * gmacs)
-    traffic = (row["bytes"] + pixels) / (1e9 * peaks["copy_gb_s"])
-    return float(max(compute, traffic) / (figures["p50_ms"] / 1e3))
+    return float(max(row["macs"] * batch / peaks[arithmetic], moved / peaks[way]) / 1e9)
 
 
 def _note(variants: list[dict[str, Any]], measured: bool) -> str:

@@ -304,7 +304,13 @@ def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
 
 
 def _verdicts(arguments: argparse.Namespace, notes: Notes) -> None:
-    """Not an error where a figure misses: it is what was found."""
+    """Not an error where a figure misses: it is what was found. The benchmark gets the GPU's peaks,
+    which only the step before it knows.
+    """
+    peaks = gpu_verdicts.peaks(notes.found.get("pytorch", {}))
+    for _, part in gpu_verdicts.good(notes.found.get("benchmark", {})):
+        if part["device"] == "tensorrt":
+            run.note_gpu_peaks(arguments.out / part["file"], peaks)
     notes.found["verdicts"] = gpu_verdicts.of(notes.found, arguments.out)
     notes.write()
 

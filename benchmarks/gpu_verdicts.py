@@ -27,6 +27,24 @@ def of(found: dict[str, Any], folder: Path) -> dict[str, Any]:
     return dict(rows)
 
 
+def peaks(pytorch: dict[str, Any]) -> dict[str, float]:
+    """The best that PyTorch reached on the GPU, in the units of `benchmarks.derived`: 1e9
+    multiply-accumulates a second by precision, 1e9 bytes a second over the bus.
+    """
+    units = {
+        "fp16_ops": ("fp16_gmacs", 2e9),
+        "int8_ops": ("int8_gmacs", 2e9),
+        "upload_bytes": ("upload_gb_s", 1e9),
+    }
+    found: dict[str, float] = {}
+    for _, row in good(pytorch):
+        for key, value in row["peaks"].items():
+            if key in units:
+                name, unit = units[key]
+                found[name] = max(found.get(name, 0.0), value / unit)
+    return found
+
+
 Row = tuple[str, dict[str, Any]]
 
 
@@ -39,25 +57,26 @@ def _row(name: str, value: float, least: float | None = None, most: float | None
     return name, row
 
 
-def _good(rows: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def good(rows: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a step that were measured."""
     found = ((name, row) for name, row in rows.items() if isinstance(row, dict))
     return ((name, row) for name, row in found if "error" not in row and not row.get("status"))
 
 
 def _accuracy(parity: dict[str, Any]) -> Iterator[Row]:
-    for name, row in _good(parity):
+    for name, row in good(parity):
         if "accuracy_difference" in row:
             yield _row(f"{name}: accuracy", abs(row["accuracy_difference"]), most=ACCURACY)
 
 
 def _shares(overhead: dict[str, Any]) -> Iterator[Row]:
-    for name, row in _good(overhead):
+    for name, row in good(overhead):
         yield _row(f"{name}: resident", row["resident_share"], least=RESIDENT_SHARE)
         yield _row(f"{name}: from host", row["host_share"], least=HOST_SHARE)
 
 
 def _tails(benchmark: dict[str, Any], folder: Path) -> Iterator[Row]:
-    for _, part in _good(benchmark):
+    for _, part in good(benchmark):
         if part["device"] != "tensorrt":
             continue
         for variant in json.loads((folder / part["file"]).read_text())["variants"]:
@@ -69,8 +88,8 @@ def _tails(benchmark: dict[str, Any], folder: Path) -> Iterator[Row]:
 
 def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
     """The bare engine beside PyTorch in FP16, the GPU's peak of its precision, INT8 beside FP16."""
-    faces = {name: row["bare_faces_per_s"] for name, row in _good(overhead)}
-    networks = dict(_good(pytorch))
+    faces = {name: row["bare_faces_per_s"] for name, row in good(overhead)}
+    networks = dict(good(pytorch))
     for name, rate in faces.items():
         model = name.replace("_fp16", "_fp32")  # an engine in FP16 is made of that file
         if model not in networks or name.endswith("_fp32"):

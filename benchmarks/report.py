@@ -294,15 +294,27 @@ def _too_wide(result: dict[str, Any]) -> str:
 
 def _roofline(result: dict[str, Any]) -> str:
     """The peaks, where a row was compared with them."""
-    rows = [row for variant in result["variants"] for row in variant.get("batches", ())]
-    if all(row["roofline"] is None for row in rows):
-        return ""
-    peaks = result["machine"]["peaks"]
-    integer = f"{peaks['int8_gmacs']:.0f} in INT8, " if "int8_gmacs" in peaks else ""
-    return (
-        f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of a GEMM in FP32, {integer}and "
-        f"{peaks['copy_gb_s']:.0f} GB/s of a copy, measured at the start. "
-    )
+    rows = [(v, row) for v in result["variants"] for row in v.get("batches", ())]
+    compared = {bool(v.get("gpu")) for v, row in rows if row["roofline"] is not None}
+    peaks, gpu = result["machine"]["peaks"], result["machine"].get("gpu_peaks", {})
+    said = ""
+    if False in compared:
+        integer = f"{peaks['int8_gmacs']:.0f} in INT8, " if "int8_gmacs" in peaks else ""
+        said += (
+            f"Roofline: {peaks['gemm_gmacs']:.0f} GMAC/s of a GEMM in FP32, {integer}and "
+            f"{peaks['copy_gb_s']:.0f} GB/s of a copy, measured at the start. "
+        )
+    if True in compared:
+        products = ", ".join(
+            f"{gpu[f'{kind}_gmacs']:.0f} GMAC/s in {kind.upper()}"
+            for kind in ("fp16", "int8")
+            if f"{kind}_gmacs" in gpu
+        )
+        said += (
+            f"Roofline on the GPU: {products}, of PyTorch's matrix products, and "
+            f"{gpu['upload_gb_s']:.0f} GB/s over the bus. "
+        )
+    return said
 
 
 def _gpus(result: dict[str, Any]) -> str:

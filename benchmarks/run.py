@@ -273,6 +273,19 @@ def _keep(target: Path, result: dict[str, Any]) -> None:
     partial.replace(target)
 
 
+def note_gpu_peaks(target: Path, peaks: dict[str, float]) -> None:
+    """Compare the rows of a result that ran on a GPU with its peaks.
+
+    Args:
+        target: the result's file.
+        peaks: as `benchmarks.derived` knows them.
+    """
+    result = _read(target)
+    result["machine"]["gpu_peaks"] = peaks
+    derived.update(result)
+    _keep(target, result)
+
+
 def _own_place(result: dict[str, Any]) -> Path:
     """A file in results/ named by what was measured on; where a run of another kind has that name
     already, which a README may be made from, its own kind is added.

@@ -126,3 +126,14 @@ def test_verdicts(tmp_path: Path) -> None:
     }
     assert found["slim_int8: to eager"]["value"] == 6.0
     assert found["slim_int8: to fp16"]["value"] == 1.5
+
+
+def test_peaks_are_the_best_that_was_reached() -> None:
+    rows = {
+        "a": {"peaks": {"fp16_ops": 4e14, "upload_bytes": 2e10, "memory_bytes": 1e12}},
+        "b": {"peaks": {"fp16_ops": 6e14, "int8_ops": 1e15, "upload_bytes": 1e10}},
+        "c": {"error": "broken"},
+    }
+    found = {"fp16_gmacs": 3e5, "int8_gmacs": 5e5, "upload_gb_s": 20.0}
+    assert gpu_verdicts.peaks(rows) == pytest.approx(found)
+    assert gpu_verdicts.peaks({}) == {}

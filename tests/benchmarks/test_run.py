@@ -71,7 +71,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("driver")
-def test_a_gpu_is_named(result: dict[str, Any]) -> None:
+def test_a_gpu_is_named(result: dict[str, Any], tmp_path: Path) -> None:
     """Of rows that ran there, in every title and caption; the processor's rows name that."""
     own = result["machine"]
     cpu = f"{host.titled(own['cpu'], own['features'])}, {own['cores']} cores"
@@ -92,6 +92,14 @@ def test_a_gpu_is_named(result: dict[str, Any]) -> None:
     said = "On Some GPU, 0 (compute capability 9.1, driver for CUDA 12.8): onnxruntime 1.22.0, "
     assert said + "tensorrt 10.9.0. The clock" in report.caption(result)
     assert "on Some GPU, 0<" in page.html(result)
+    target = tmp_path / "a.json"
+    target.write_text(json.dumps(result))
+    peaks = {f"{kind}_gmacs": 5e5 for kind in ("fp16", "int8")}
+    benchmark.note_gpu_peaks(target, {**peaks, "upload_gb_s": 25.0})
+    noted = json.loads(target.read_text())
+    assert "500000 GMAC/s in INT8, of PyTorch's" in report.caption(noted)
+    shares = {v["precision"]: v["batches"][0]["roofline"] for v in noted["variants"]}
+    assert shares["int8"] > 0
     figure = figures.front(result, "latency", ["onnxruntime cuda", "tensorrt"])
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["Some GPU, 0, onnxruntime cuda", "Some GPU, 0, tensorrt"]
@@ -244,6 +252,15 @@ def test_a_row_is_compared_with_the_peak_of_its_precision() -> None:
     derived.update(result)
     found = [v["batches"][0]["roofline"] for v in result["variants"]]
     assert found == pytest.approx([0.5, 0.125, 0.5], rel=1e-3)
+    for row in result["variants"]:
+        row["gpu"] = {"name": "a GPU"}
+    derived.update(result)
+    assert all(v["batches"][0]["roofline"] is None for v in result["variants"])
+    result["machine"]["gpu_peaks"] = {"int8_gmacs": 200.0, "upload_gb_s": 0.001}
+    derived.update(result)
+    found = [v["batches"][0]["roofline"] for v in result["variants"]]
+    # FP32 has no peak; what the weights weigh does not matter, they are on the GPU already.
+    assert found == [None, pytest.approx(0.3), pytest.approx(0.3)]
     result["settings"]["clock"] = "crop"
     derived.update(result)
     assert all(v["batches"][0]["roofline"] is None for v in result["variants"])
