@@ -93,7 +93,10 @@ def test_readme_table_is_generated() -> None:
     assert all(name in shown[1] for name in zoo.names())
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "export/README.md", "export/NOTES.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text()):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
