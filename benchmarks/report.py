@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
 
 from benchmarks import derived, dominance, figures, rounds
 from benchmarks.scenarios import CLOCKS
-from gender_edge import host
+from gender_edge import evaluation, host
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 GPU = "{name} (compute capability {compute_capability}, driver for CUDA {driver_cuda})"
@@ -143,14 +143,42 @@ def _share(figure: dict[str, Any]) -> str:
 
 
 def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Recorded balanced accuracy of every variant on each test set; the first row is the head."""
+    """Balanced accuracy of every variant on each test set, and on the people that it judges worst
+    in any of them, and worst among adults; the first row is the head.
+    """
     recorded = [v for v in result["variants"] if v.get("accuracy", {}).get("sets")]
     names = list(dict.fromkeys(name for v in recorded for name in v["accuracy"]["sets"]))
-    table: list[tuple[str, ...]] = [("balanced accuracy, %", *names)] if recorded else []
-    for name, sets in {judged_as(v): v["accuracy"]["sets"] for v in recorded}.items():
+    head = ("balanced accuracy, %", *names, "worst group", "worst adults")
+    table: list[tuple[str, ...]] = [head] if recorded else []
+    for name, own in {judged_as(v): v for v in recorded}.items():
+        sets = own["accuracy"]["sets"]
         cells = (_share(sets[part]) if part in sets else "-" for part in names)
-        table.append((name, *cells))
+        people = _groups(own.get("evaluation", {}))
+        adults = [found for found in people if _adult(found[1])]
+        table.append((name, *cells, _worst(people), _worst(adults)))
     return table
+
+
+def _groups(sets: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
+    """Balanced accuracy, group and set, wherever a group has faces of both labels."""
+    return [
+        (group["balanced_accuracy"], group["group"], name)
+        for name, judged in sets.items()
+        for group in judged.get("groups") or ()
+        if group["balanced_accuracy"]["value"] is not None
+    ]
+
+
+def _adult(group: str) -> bool:
+    age = re.match(r"age (\d+)", group)
+    return int(age[1]) >= evaluation.ADULT if age else group.startswith(evaluation.ADULTS)
+
+
+def _worst(people: list[tuple[dict[str, Any], str, str]]) -> str:
+    if not people:
+        return "-"
+    share, group, name = min(people, key=lambda found: found[0]["value"])
+    return f"{_share(share)}: {group}, {name}"
 
 
 def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:

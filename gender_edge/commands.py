@@ -100,17 +100,18 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     width = max(len(e.name) for e in entries)
     print(
-        f"{'model':{width}}      MB  input        MMACs  accuracy, %       licence of the weights"
+        f"{'model':{width}}      MB  input         MMACs  accuracy, %       licence of the weights"
     )
     usual = list(zoo.entry(zoo.default()).evaluation["sets"])
     for e in entries:
         spec, sets = e.evaluation["spec"], list(e.evaluation["sets"])
-        side = f"{spec['input_size']}x{spec['input_size']} {'grey' if spec['grayscale'] else 'RGB'}"
+        seen = "grey" if spec["grayscale"] else "colour"
+        side = f"{spec['input_size']}x{spec['input_size']} {seen}"
         marks = " (default)" if e.name == zoo.default() else ""
         marks += "" if sorted(sets) == sorted(usual) else f" (tested on {', '.join(sets)})"
         low, value, high = (100 * e.accuracy[key] for key in ("low", "value", "high"))
         print(
-            f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:11} {spec['macs'] / 1e6:6.0f}   "
+            f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:12} {spec['macs'] / 1e6:6.0f}   "
             f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{marks}"
         )
     print(

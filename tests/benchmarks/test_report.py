@@ -24,6 +24,25 @@ def test_tables_and_plot(outputs: Path, result: dict[str, Any]) -> None:
     ]
 
 
+def test_the_worst_judged_people_stand_beside_the_sets() -> None:
+    def group(name: str, value: float | None) -> dict[str, Any]:
+        share = {"value": value, "low": 0.5, "high": 0.9, "n": 60}
+        return {"group": name, "balanced_accuracy": share}
+
+    people = [group("age 13 to 19", 0.7), group("age 60+", 0.85), group("adults, Other", None)]
+    evaluation = {"a": {"groups": people}, "b": {"groups": [group("adults, Asian", 0.84)]}, "c": {}}
+    sets = {name: {"value": 0.9, "low": 0.8, "high": 0.95} for name in "abc"}
+    row = {"name": "x", "engine": "e", "accuracy": {"sets": sets, "measured": True}}
+    variants = [{**row, "evaluation": evaluation}, {**row, "name": "y"}]
+    head, first, second = report.set_rows({"variants": variants})
+    assert head[-2:] == ("worst group", "worst adults")
+    assert first[-2:] == (
+        "70.0 (50.0-90.0): age 13 to 19, a",
+        "84.0 (50.0-90.0): adults, Asian, b",
+    )
+    assert second[-2:] == ("-", "-")
+
+
 def test_page_needs_nothing_else(outputs: Path) -> None:
     """Every tag is closed, every plot is in it, nothing is fetched."""
     page = (outputs / "a.html").read_text()
