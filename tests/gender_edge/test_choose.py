@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gender_edge.cli import main
 
 FAST = Candidate("fast", "onnxruntime", 0.90, 1_000_000, 0.5, recorded=True)
 GOOD = Candidate("good", "onnxruntime", 0.95, 2_000_000, 1.5, recorded=True)
-SAME = Candidate("as good and slower", "openvino", 0.95, 500_000, 3.0, recorded=False)
+SAME = Candidate("as good but for chance, slower", "openvino", 0.951, 500_000, 3.0, recorded=False)
 
 
 def key(name: str) -> str:
@@ -52,7 +53,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def test_the_most_accurate_within_the_budget(
     limits: tuple[float, float, float], taken: Candidate
 ) -> None:
+    """Half a standard error more accuracy does not make up for twice the time, two do."""
     assert choose.pick([FAST, GOOD, SAME], [], Budget(*limits)) is taken
+
+
+def test_more_accuracy_than_chance_explains_is_worth_time() -> None:
+    better = replace(SAME, accuracy=0.954)
+    assert choose.pick([FAST, GOOD, better], [], Budget()) is better
 
 
 def test_nothing_fits() -> None:
