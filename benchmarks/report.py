@@ -153,32 +153,16 @@ def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     for name, own in {judged_as(v): v for v in recorded}.items():
         sets = own["accuracy"]["sets"]
         cells = (_share(sets[part]) if part in sets else "-" for part in names)
-        people = _groups(own.get("evaluation", {}))
-        adults = [found for found in people if _adult(found[1])]
-        table.append((name, *cells, _worst(people), _worst(adults)))
+        judged = own.get("evaluation", {})
+        worst = (evaluation.worst_judged(judged, adults) for adults in (False, True))
+        table.append((name, *cells, *map(_worst, worst)))
     return table
 
 
-def _groups(sets: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
-    """Balanced accuracy, group and set, wherever a group has faces of both labels."""
-    return [
-        (group["balanced_accuracy"], group["group"], name)
-        for name, judged in sets.items()
-        for group in judged.get("groups") or ()
-        if group["balanced_accuracy"]["value"] is not None
-    ]
-
-
-def _adult(group: str) -> bool:
-    age = re.match(r"age (\d+)", group)
-    return int(age[1]) >= evaluation.ADULT if age else group.startswith(evaluation.ADULTS)
-
-
-def _worst(people: list[tuple[dict[str, Any], str, str]]) -> str:
-    if not people:
+def _worst(worst: dict[str, Any] | None) -> str:
+    if worst is None:
         return "-"
-    share, group, name = min(people, key=lambda found: found[0]["value"])
-    return f"{_share(share)}: {group}, {name}"
+    return f"{_share(worst['balanced_accuracy'])}: {worst['group']}, {worst['set']}"
 
 
 def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:
@@ -293,7 +277,7 @@ def caption(result: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
         f"{machine['system']}, Python {machine['python']}, {packages}; "
         f"threads: {result['threads'] or 'all'}{_state(machine)}.{_gpus(result)} "
-        f"The clock: {CLOCKS[settings['clock']]}. "
+        f"The clock: {CLOCKS[settings['clock']]}.{_bfloat16(result)} "
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
         f"fastest and the slowest round{_too_wide(result)}; a classifier's `batch_size` is the "
         f"largest batch; peak MB is the resident set of a "
@@ -356,6 +340,14 @@ def _gpus(result: dict[str, Any]) -> str:
     )
 
 
+def _bfloat16(result: dict[str, Any]) -> str:
+    """An engine may compute FP32 files in fewer bits, which their names do not tell."""
+    narrow = [v["name"] for v in result["variants"] if "bf16" in v.get("provider", "")]
+    if not narrow:
+        return ""
+    return f" OpenVINO computed in bfloat16: {', '.join(dict.fromkeys(narrow))}."
+
+
 def for_readme(result: dict[str, Any], details: str) -> str:
     """What a README shows of a result, in Markdown, with a link to all its tables."""
     machine = result["machine"]
@@ -364,7 +356,8 @@ def for_readme(result: dict[str, Any], details: str) -> str:
     note = (
         f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores, "
         f"{packages}."
-        f"{_gpus(result)} Medians over rounds; * where those were more than "
+        f"{_gpus(result)} The clock: {CLOCKS[result['settings']['clock']]}.{_bfloat16(result)} "
+        f"Medians over rounds; * where those were more than "
         f"{100 * rounds.WIDE:.0f} % apart, which is not fit to be ranked. Accuracy: mean balanced "
         f"accuracy over the test sets, with its 95 % interval. {dominance.sentences(result)}"
         "Percentiles, memory by step, the distance to the machine's peaks and how all this was "

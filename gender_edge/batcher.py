@@ -13,7 +13,7 @@ import numpy as np
 
 from .classifier import Classifier
 from .delays import Delays
-from .errors import BackendError
+from .errors import BackendError, ImageError
 
 _Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
 
@@ -67,10 +67,18 @@ class Batcher:
         """P(female) of crops as `Classifier.crop` makes them: float32 (N,). Blocks until known.
 
         Raises:
+            ImageError: of another size or type; who asks for others in the same batch is spared.
             BackendError: it was closed, or the engine failed.
         """
         if not len(crops):
             return np.empty(0, np.float32)
+        side = self.classifier.spec.input_size
+        for crop in crops:
+            if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
+                raise ImageError(
+                    f"a crop of {crop.shape} {crop.dtype}; expected ({side}, {side}, 3) uint8, as "
+                    "`Classifier.crop` makes it"
+                )
         future: Future[np.ndarray] = Future()
         with self._changed:
             if self._closed:

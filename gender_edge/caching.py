@@ -14,12 +14,21 @@ CACHE_VARIABLE = "GENDER_EDGE_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where engines built here are kept: $GENDER_EDGE_CACHE, else the user's cache folder."""
+    """Where engines built here are kept: $GENDER_EDGE_CACHE, else the user's cache folder.
+
+    Raises:
+        BackendError: the user has none.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
+    except RuntimeError as error:
+        raise BackendError(
+            f"no folder for the cache ({error}); name one in {CACHE_VARIABLE}"
+        ) from error
 
 
 def made(folder: Path) -> Path:

@@ -68,8 +68,7 @@ class Classifier:
             threads: for the CPU; None for all cores.
             batch_size: most faces that are run at once; longer inputs are split (a TensorRT engine
                 splits ready crops by the largest batch that it was built for). For full batches
-                OpenVINO compiles smaller networks once more, when the first one comes: a tenth
-                of a second.
+                OpenVINO compiles smaller networks once more, which takes a tenth of a second.
             build: build the TensorRT engine first if none that fits is in the cache (minutes).
 
         Raises:

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__, caching, engines, zoo
+from . import __version__, caching, engines, faces, gstreamer, zoo
 from .backends import cuda, tensorrt_api
 from .engine_info import EngineInfo
 from .errors import BackendError, GenderEdgeError
@@ -29,6 +29,7 @@ PACKAGES = (
 def examine() -> dict[str, Any]:
     """Everything that decides what runs where, as text; what is missing says why."""
     api, device = _tried(tensorrt_api.load), _tried(cuda.open_device)
+    kept = _tried(lambda: list(engines.cached()))
     return {
         "gender_edge": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
@@ -36,10 +37,14 @@ def examine() -> dict[str, Any]:
         "gpus": _gpus(),
         "pycuda": repr(device) if isinstance(device, cuda.Device) else str(device),
         "tensorrt": repr(api) if isinstance(api, tensorrt_api.TensorRT) else str(api),
-        "engine cache": str(caching.cache_folder()),
-        "cached engines": [_engine(path, info, api, device) for path, info in engines.cached()],
+        "engine cache": str(_tried(caching.cache_folder)),
+        "cached engines": [str(kept)]
+        if isinstance(kept, GenderEdgeError)
+        else [_engine(path, info, api, device) for path, info in kept],
         "shipped models": zoo.names(),
         "default": _default(),
+        "face detector": str(_tried(faces.detector)),
+        "gstreamer": "installed" if gstreamer.installed() else "not installed",
     }
 
 

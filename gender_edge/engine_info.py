@@ -54,14 +54,16 @@ class EngineInfo:
 
     def misfit(self, api: TensorRT, gpu: str, capability: str) -> Optional[str]:
         """Why it would not run with this TensorRT on this GPU; None if it should."""
-        if self.tensorrt != (api.name, api.version):
-            return f"built by {' '.join(self.tensorrt)}, found {api!r}"
         if self.gpu is None:  # ahead of time, with RTX
-            targets = self.target.capabilities or tensorrt_api.RTX_PORTABLE
-            return None if capability in targets else f"built for {self.place}, not {capability}"
-        if self.gpu != gpu and not self.target.portable:
-            return f"built on {self.gpu}, found {gpu}"
-        return None
+            fits = capability in (self.target.capabilities or tensorrt_api.RTX_PORTABLE)
+        else:
+            fits = self.gpu == gpu or self.target.portable
+        if fits and self.tensorrt == (api.name, api.version):
+            return None
+        return (
+            f"built by {' '.join(self.tensorrt)} for {self.place}, found {api!r} on {gpu} "
+            f"({capability})"
+        )
 
     def rebuild(self, output: Path) -> str:
         """How to build it again here, for an error's end."""

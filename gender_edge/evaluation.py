@@ -7,6 +7,7 @@ interval, because a difference inside it is no difference.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
@@ -275,6 +276,34 @@ def adult_gap(rows: Sequence[dict[str, Any]]) -> Optional[dict[str, Any]]:
     down = math.hypot(more["value"] - more["low"], less["high"] - less["value"])
     up = math.hypot(more["high"] - more["value"], less["value"] - less["low"])
     return {"gap": gap, "low": gap - down, "high": gap + up, "best": best, "worst": worst}
+
+
+def worst_judged(
+    sets: Mapping[str, dict[str, Any]], adults: bool = False
+) -> Optional[dict[str, Any]]:
+    """The people that a model judges worst, in any set that tells ages or ethnicities.
+
+    Args:
+        sets: figures by set, as `report` gives them.
+        adults: look at groups of adults only.
+
+    Returns:
+        `set`, `group` and its `balanced_accuracy` with interval; None where no group has faces of
+        both labels.
+    """
+    found = [
+        {"set": name, "group": row["group"], "balanced_accuracy": row["balanced_accuracy"]}
+        for name, figures in sets.items()
+        for row in figures.get("groups") or ()
+        if row["balanced_accuracy"]["value"] is not None
+        and (not adults or _of_adults(row["group"]))
+    ]
+    return min(found, key=lambda row: row["balanced_accuracy"]["value"], default=None)
+
+
+def _of_adults(group: str) -> bool:
+    age = re.match(r"age (\d+)", group)
+    return int(age[1]) >= ADULT if age else group.startswith(ADULTS)
 
 
 def groups(samples: Sequence[Sample], right: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ here: that is the workshop's.
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import re
 import zipfile
@@ -20,6 +21,8 @@ from typing import Callable, Optional
 import numpy as np
 
 from .errors import DataError
+
+logger = logging.getLogger("gender_edge")
 
 LABELS = ("female", "male")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -263,13 +266,19 @@ def _unreadable(error: OSError) -> None:
 
 
 def read_folders(path: Path) -> Iterator[Sample]:
-    """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts."""
-    for image in list_images(path):
+    """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts.
+
+    Raises:
+        DataError: most pictures lie in no such folder; of fewer a warning tells.
+    """
+
+    def read(image: Path) -> Optional[Sample]:
         parts = [p.lower() for p in image.relative_to(path).parts[:-1]]
         label = next((_SPELLINGS[p] for p in reversed(parts) if p in _SPELLINGS), None)
-        if label is not None:
-            split = next((_SPLITS[p] for p in parts if p in _SPLITS), None)
-            yield Sample(path=image, label=label, split=split)
+        split = next((_SPLITS[p] for p in parts if p in _SPLITS), None)
+        return None if label is None else Sample(path=image, label=label, split=split)
+
+    return _most(path, read, "lie in no folder named female or male, or by the usual other words")
 
 
 _UTKFACE = re.compile(r"(\d{1,3})_([01])_([0-4])_.*\.(jpe?g|png|webp)$", re.IGNORECASE)
@@ -277,17 +286,40 @@ _UTKFACE_ETHNICITY = ("White", "Black", "Asian", "Indian", "Other")
 
 
 def read_utkface(path: Path) -> Iterator[Sample]:
-    """UTKFace: age_gender_ethnicity_date.jpg with gender 0 male, 1 female."""
-    for image in list_images(path):
+    """UTKFace: age_gender_ethnicity_date.jpg with gender 0 male, 1 female.
+
+    Raises:
+        DataError: most pictures are not named so; of fewer a warning tells.
+    """
+
+    def read(image: Path) -> Optional[Sample]:
         match = _UTKFACE.match(image.name)
-        if match:
-            age, gender, ethnicity = match.group(1), match.group(2), match.group(3)
-            yield Sample(
-                path=image,
-                label="male" if gender == "0" else "female",
-                age=float(age),
-                ethnicity=_UTKFACE_ETHNICITY[int(ethnicity)],
-            )
+        if match is None:
+            return None
+        age, gender, ethnicity = match.group(1), match.group(2), match.group(3)
+        return Sample(
+            path=image,
+            label="male" if gender == "0" else "female",
+            age=float(age),
+            ethnicity=_UTKFACE_ETHNICITY[int(ethnicity)],
+        )
+
+    return _most(path, read, "are not named age_gender_ethnicity_date")
+
+
+def _most(path: Path, read: Callable[[Path], Optional[Sample]], otherwise: str) -> Iterator[Sample]:
+    """The samples of a folder's pictures; those that give none are not left out in silence."""
+    images = list(list_images(path))
+    samples = [read(image) for image in images]
+    stray = [image for image, sample in zip(images, samples) if sample is None]
+    if stray:
+        said = (
+            f"{path}: {len(stray)} of {len(images)} pictures {otherwise}, the first is {stray[0]}"
+        )
+        if 2 * len(stray) > len(images):
+            raise DataError(f"{said}; rename what is misnamed, or move them elsewhere")
+        logger.warning("%s; they are left out", said)
+    return (sample for sample in samples if sample is not None)
 
 
 def read_celeba(path: Path) -> Iterator[Sample]:

@@ -32,27 +32,39 @@ class OnnxBackend:
     """One ONNX Runtime session. See `Backend` for its members."""
 
     def __init__(
-        self, model: bytes, source: str, device: str = "auto", threads: Optional[int] = None
+        self, model: bytes, source: str, device: str = "cpu", threads: Optional[int] = None
     ) -> None:
         """Open a model.
 
         Args:
             model: content of an ONNX file.
             source: what to call it in errors.
-            device: "cpu", "cuda" (raises where it is not to be had) or "auto" (CUDA where ONNX
-                Runtime has it, else the CPU; `provider` says which).
+            device: "cpu", "cuda" (raises where it is not to be had) or "auto" (CUDA;
+                where it is not to be had the CPU, with a warning; `provider` says which).
             threads: of the CPU provider; None leaves it to ONNX Runtime (all cores).
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
             BackendError: `device` cannot be had.
         """
+        wanted = [CPU] if device == "cpu" else [CUDA, CPU]
+        if CUDA in wanted and CUDA not in providers():
+            _refuse_or_warn(
+                device,
+                f"this ONNX Runtime has {', '.join(providers())} only; {_packages()}; pip install "
+                "onnxruntime-gpu",
+            )
+            wanted = [CPU]
         self._session: Optional[onnxruntime.InferenceSession] = open_session(
-            model, source, _wanted(device), threads
+            model, source, wanted, threads
         )
         self.provider = str(self._session.get_providers()[0])
-        if device != "cpu" and CUDA in _wanted(device) and self.provider != CUDA:
-            _refuse_or_warn(device, source, self.provider)
+        if CUDA in wanted and self.provider != CUDA:  # dropped, and only logged (onnxruntime#23372)
+            _refuse_or_warn(
+                device,
+                f"{source}: CUDA was asked for and ONNX Runtime took {self.provider}; check the "
+                "driver and the CUDA libraries",
+            )
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.spec = ModelSpec.of_model(*described(self._session), source)
         if self.spec.precision == "int8" and not int8_pays():
@@ -86,18 +98,6 @@ def providers() -> list[str]:
     return [str(name) for name in onnxruntime.get_available_providers()]
 
 
-def _wanted(device: str) -> list[str]:
-    available = providers()
-    if device == "cpu" or (device == "auto" and CUDA not in available):
-        return [CPU]
-    if CUDA not in available:
-        raise BackendError(
-            f"device='cuda': this ONNX Runtime has {', '.join(available)} only; "
-            f"{_packages()}; pip install onnxruntime-gpu, or use device='cpu'"
-        )
-    return [CUDA, CPU]
-
-
 def _packages() -> str:
     found = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
     if len(found) == 2:
@@ -122,15 +122,11 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _refuse_or_warn(device: str, source: str, provider: str) -> None:
-    """A session may drop a provider that it was asked for and only log it (onnxruntime#23372)."""
-    message = (
-        f"{source}: CUDA was asked for and ONNX Runtime took {provider}; check the driver and the "
-        "CUDA libraries"
-    )
+def _refuse_or_warn(device: str, reason: str) -> None:
+    """CUDA is not to be had: never the CPU in silence."""
     if device == "cuda":
-        raise BackendError(f"{message}, or use device='cpu'")
-    logger.warning(message)
+        raise BackendError(f"device='cuda': {reason}, or use device='cpu'")
+    logger.warning("the CPU is used: %s, or choose device='cpu'", reason)
 
 
 def open_session(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Collection
 from typing import Any, Optional
 
@@ -36,7 +35,7 @@ class OpenVINOBackend:
             model: content of an ONNX file.
             source: what to call it in errors.
             threads: None leaves it to OpenVINO (all cores).
-            often: sizes of batches to compile for, each when it is first asked.
+            often: sizes of batches to compile for.
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
@@ -60,32 +59,29 @@ class OpenVINOBackend:
                 # In bfloat16 the few layers between (luminance above all) were rounded in one size
                 # of batch and not in another: other answers, for no more speed.
                 self._options["INFERENCE_PRECISION_HINT"] = "f32"
-            any_size = self._compile(network, None)
+            # Large files would need their weights in memory once more.
+            sizes = (None, *sorted(set(often))) if len(model) <= SMALL else (None,)
+            self._compiled: Optional[dict[Optional[int], _Compiled]] = {
+                size: self._compile(network, size) for size in sizes
+            }
         except RuntimeError as error:
             raise ModelError(
                 f"{source}: OpenVINO cannot open it, it is damaged or not an ONNX model ({error}); "
                 "fetch or export it again"
             ) from error
-        self.provider = "CPU" if self.spec.precision == "int8" else f"CPU {any_size.precision}"
+        precision = self._compiled[None].precision
+        self.provider = "CPU" if self.spec.precision == "int8" else f"CPU {precision}"
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
-        self._often = frozenset(often if len(model) <= SMALL else ())
-        self._network = network if self._often else None
-        self._compiled: Optional[dict[Optional[int], _Compiled]] = {None: any_size}
-        self._compiling = threading.Lock()
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S, 3) to logits float32 (N, 2). Thread-safe: a request for each caller."""
-        network, compiled = self._network, self._compiled  # in the other order than `close`
+        compiled = self._compiled
         if compiled is None:
             raise BackendError("this classifier was closed; open a new one")
         if not len(batch):
             return np.zeros((0, 2), np.float32)
-        size = len(batch) if len(batch) in self._often else None
+        size = len(batch) if len(batch) in compiled else None
         try:
-            if size not in compiled:
-                with self._compiling:
-                    if size not in compiled:
-                        compiled[size] = self._compile(network, size)
             return compiled[size].run(batch)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on {batch.shape}: {error}") from error
@@ -93,7 +89,6 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Free the model, once the calls that run have their answers."""
         self._compiled = None
-        self._network = None
 
     def _compile(self, network: Any, size: Optional[int]) -> _Compiled:
         """For batches of one size, or of any."""

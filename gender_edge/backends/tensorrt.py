@@ -374,9 +374,17 @@ def _read(path: Path, info: EngineInfo) -> bytes:
 def _check_version(path: Path, info: EngineInfo, api: tensorrt_api.TensorRT) -> None:
     if info.tensorrt != (api.name, api.version):
         raise BackendError(
-            f"{path}: built by {' '.join(info.tensorrt)}, found {api!r}; an engine runs on the "
-            f"version that built it: {info.rebuild(path)}"
+            f"{path}: built by {' '.join(info.tensorrt)} for {info.place}, found {api!r}{_here()}; "
+            f"an engine runs on the version that built it: {info.rebuild(path)}"
         )
+
+
+def _here() -> str:
+    try:
+        gpu = cuda.identify()
+    except BackendError:
+        return ""
+    return f" on {gpu['name']} ({gpu['compute_capability']})"
 
 
 def _deserialize(

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from gender_edge import BackendError, Classifier
+from gender_edge import BackendError, Classifier, ImageError
 from gender_edge.batcher import Batcher
 
 
@@ -79,9 +79,29 @@ def test_crops_that_do_not_fit_cost_their_batch_and_no_more(classifier: Classifi
     batcher.close()
 
 
-def test_an_engine_that_fails_is_told_and_survives(classifier: Classifier) -> None:
+def test_an_engine_that_fails_is_told_and_survives(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batcher = Batcher(classifier)
-    with pytest.raises(Exception, match="expected uint8"):
-        batcher.ask([np.zeros((3, 3, 3), np.uint8)])
+    with Classifier(classifier.name) as closed:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(batcher, "classifier", closed)
+        with pytest.raises(BackendError, match="was closed"):
+            batcher.ask(_crops(classifier, 0, 1))
     assert len(batcher.ask(_crops(classifier, 0, 1))) == 1
+    batcher.close()
+
+
+def test_a_bad_crop_costs_only_whoever_asked_for_it(classifier: Classifier) -> None:
+    batcher = Batcher(classifier, max_batch=64, max_delay=0.5)
+    (good,) = _crops(classifier, 0, 1)
+    found: list[np.ndarray] = []
+    asking = threading.Thread(target=lambda: found.append(batcher.ask([good])))
+    asking.start()
+    for bad in (good[1:], good.astype(np.float32)):
+        with pytest.raises(ImageError, match=r"a crop of .* expected"):
+            batcher.ask([good, bad])
+    asking.join()
+    assert found[0].shape == (1,) and batcher.faces == 1
     batcher.close()

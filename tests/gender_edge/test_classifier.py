@@ -185,6 +185,24 @@ def test_cuda_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         Classifier(device="tpu")
 
 
+def test_the_cpu_is_not_taken_in_silence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where CUDA's library lies beside an ONNX Runtime that cannot use it, as the GPU's package
+    leaves it behind when the CPU's is installed over it.
+    """
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    monkeypatch.setattr("gender_edge.engines.usable", lambda: False)
+    monkeypatch.setattr("gender_edge.backends.installed.onnxruntime_cuda", lambda: True)
+    with Classifier() as classifier:
+        assert "CPUExecutionProvider" in repr(classifier)
+    assert "the CPU is used: this ONNX Runtime has " in caplog.text
+    assert "pip install onnxruntime-gpu" in caplog.text
+
+
 def test_slow_int8_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import commands, faces, zoo
+from gender_edge import caching, commands, doctor, faces, zoo
 from gender_edge.cli import main
 
 
@@ -141,6 +141,18 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["shipped models"] == zoo.names()
     assert "onnxruntime" in found["packages"]  # type: ignore[operator]
     assert zoo.default() in str(found["default"])
+
+
+def test_doctor_knows_users_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in (caching.CACHE_VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    found = doctor.examine()
+    assert caching.CACHE_VARIABLE in found["engine cache"]
+    assert found["cached engines"] == [found["engine cache"]]
 
 
 def test_doctor_names_what_is_broken(tmp_path: Path) -> None:

@@ -31,6 +31,26 @@ def test_folder_a_class(tmp_path: Path) -> None:
     assert len(read_labelled(tmp_path, split="test")) == 1
 
 
+def test_misnamed_pictures_are_not_left_out_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders, names = tmp_path / "folders", tmp_path / "names"
+    touch(folders / "female" / "a.jpg")
+    assert len(read_labelled(folders)) == 1 and not caplog.text
+    touch(folders / "femal" / "b.jpg")
+    assert len(read_labelled(folders)) == 1
+    assert "1 of 2 pictures lie in no folder named female or male" in caplog.text
+    assert str(Path("femal", "b.jpg")) in caplog.text
+    touch(folders / "unknown" / "c.jpg")
+    with pytest.raises(DataError, match="2 of 3 pictures lie in no folder"):
+        read_labelled(folders)
+    for name in ("20_1_0_2.jpg", "61_1_20170109.jpg"):  # the second as UTKFace has it, thrice
+        touch(names / name)
+    caplog.clear()
+    assert len(read_labelled(names)) == 1
+    assert "1 of 2 pictures are not named age_gender_ethnicity_date" in caplog.text
+
+
 def test_folders_may_be_links(tmp_path: Path) -> None:
     touch(tmp_path / "elsewhere" / "a.jpg")
     touch(tmp_path / "faces" / "male" / "b.jpg")
