@@ -37,6 +37,10 @@ _VIDEO = re.compile(
 _CREDENTIALS = re.compile(
     r"([a-z][\w+.-]*://)(?=[^/@\s]*[:@])(?:(?!\s!\s).)*@", re.IGNORECASE | re.DOTALL
 )
+_QUERY = re.compile(
+    r"([a-z][\w+.-]*://(?:(?!\s!\s)[^?])*\?)((?:(?!\s!\s|\s[\w-]+=).)+)", re.IGNORECASE | re.DOTALL
+)
+_VALUE = re.compile(r"([^&=]+=)[^&]*|[^&]+")  # of a key in a query, or what has no key
 _SECRET = re.compile(
     r"""([\w.-]*(?:user|usr|login|account|pass|pwd|pw|secret|token|auth|key|signature)[\w.-]*\s*=\s*)
     ("(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:(?!&|\s!\s|\s[\w-]+=).)+)""",
@@ -53,7 +57,8 @@ class Frame:
         number: of the frames that the camera has delivered, from 0, dropped ones included.
         time: when it was read, seconds since the epoch.
         arrived: the same moment on the monotonic clock.
-        moment: when it was taken, in seconds: `arrived`, or its place in a file.
+        moment: its place in a file, in seconds, as the file says (of one that is looped, by its
+            number and the file's rate); None where the source is no file.
         reconnects: of the camera until then: whoever was seen before one may have gone.
     """
 
@@ -61,7 +66,7 @@ class Frame:
     number: int
     time: float
     arrived: float
-    moment: float
+    moment: Optional[float]
     reconnects: int
 
 
@@ -207,13 +212,18 @@ class Camera:
             pause = FIRST_PAUSE if fps is None else 0.0
             if fps is not None and self.live:
                 due = self._play(due, fps)
-            self._offer(image, number, fps)
+            self._offer(image, number, None if fps is None else self._place(capture, number, fps))
             del image  # it may take long until the next one
             number += 1
         if capture is not None:
             capture.release()
 
-    def _offer(self, image: np.ndarray, number: int, fps: Optional[float]) -> None:
+    def _place(self, capture: cv2.VideoCapture, number: int, fps: float) -> float:
+        """Of the last frame in its file, in seconds: many videos have no even rate."""
+        told = 0.0 if self._loop else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return told if told > 0 else number / fps
+
+    def _offer(self, image: np.ndarray, number: int, moment: Optional[float]) -> None:
         with self._changed:
             if not self.live:
                 self._changed.wait_for(lambda: self._newest is None or self._ended)
@@ -221,7 +231,6 @@ class Camera:
                 self.dropped += 1
             if not self._ended:
                 now = time.monotonic()
-                moment = number / fps if fps else now
                 self._newest = Frame(image, number, time.time(), now, moment, self.reconnects)
             self._changed.notify_all()
 
@@ -254,10 +263,13 @@ def _end() -> None:
 
 
 def shown(source: Union[int, str]) -> str:
-    """A source as it may be shown: without user and password, be they an address's, in its query,
-    or a pipeline's properties. In doubt too much goes: `rtsp://host:554/a@b` becomes `rtsp://b`.
+    """A source as it may be shown: without user and password, be they an address's or a pipeline's
+    properties, and without the values of an address's query, whose keys say nothing of what is
+    secret. In doubt too much goes: `rtsp://host:554/a@b` becomes `rtsp://b`.
     """
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1", str(source)))
+    bare = _CREDENTIALS.sub(r"\1", str(source))
+    masked = _QUERY.sub(lambda found: found[1] + _VALUE.sub(r"\1***", found[2]), bare)
+    return _SECRET.sub(r"\1***", masked)
 
 
 def _is_address(source: str) -> bool:

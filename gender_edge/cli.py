@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         ("models", commands.models, _for_a_choice, "what is shipped, and which under a budget"),
         ("watch", commands.watch_cameras, _for_cameras, "faces found, followed, classified"),
         ("build", commands.build, _for_an_engine, "a TensorRT engine from a model"),
-        ("deploy", commands.deploy_to, _for_a_server, "files for NVIDIA's DeepStream or Triton"),
+        ("deploy", commands.deploy_to, _for_a_server, "files for DeepStream, Triton or a browser"),
         ("doctor", commands.diagnose, _json, "what is installed, and what would be used"),
         ("evaluate", commands.evaluate, _for_a_set, "accuracy on labelled faces, by group"),
     ):
@@ -146,8 +146,14 @@ def _for_an_engine(verb: argparse.ArgumentParser) -> None:
 
 
 def _for_a_server(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("server", choices=("deepstream", "triton"))
+    verb.add_argument("server", choices=("deepstream", "triton", "browser"))
     verb.add_argument("folder", type=Path, metavar="OUT")
+    verb.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="DIR",
+        help="browser: copy ONNX Runtime from the unpacked npm package onnxruntime-web",
+    )
     verb.add_argument("--model", help="shipped name or file (default: the shipped default)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -100,7 +100,8 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     width = max(len(e.name) for e in entries)
     print(
-        f"{'model':{width}}      MB  input         MMACs  accuracy, %       licence of the weights"
+        f"{'model':{width}}      MB  input         MMACs  accuracy, %       worst group, %    "
+        "worst adults, %  licence of the weights"
     )
     usual = list(zoo.entry(zoo.default()).evaluation["sets"])
     for e in entries:
@@ -110,15 +111,23 @@ def _list(arguments: argparse.Namespace) -> int:
         marks = " (default)" if e.name == zoo.default() else ""
         marks += "" if sorted(sets) == sorted(usual) else f" (tested on {', '.join(sets)})"
         low, value, high = (100 * e.accuracy[key] for key in ("low", "value", "high"))
+        group, adults = (_worst(e.evaluation["sets"], adults) for adults in (False, True))
         print(
             f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:12} {spec['macs'] / 1e6:6.0f}   "
-            f"{value:.1f} ({low:.1f}-{high:.1f})  {spec['license']}{marks}"
+            f"{value:.1f} ({low:.1f}-{high:.1f})  {group:16}  {adults:15}  {spec['license']}{marks}"
         )
     print(
         f"accuracy: mean of balanced accuracy over {', '.join(usual)}, aligned faces, with "
-        f"its 95 % interval; {NOTE}"
+        f"its 95 % interval, and of the group that it judges worst in any of them; {NOTE}"
     )
     return 0
+
+
+def _worst(sets: Mapping[str, dict[str, Any]], adults: bool) -> str:
+    worst = evaluation.worst_judged(sets, adults)
+    if worst is None:
+        return "-"
+    return f"{100 * worst['balanced_accuracy']['value']:.1f} {worst['group']}"
 
 
 def watch_cameras(arguments: argparse.Namespace) -> int:
@@ -225,11 +234,19 @@ def _phase(name: str, step: int, steps: int) -> None:
 
 
 def deploy_to(arguments: argparse.Namespace) -> int:
-    """What another server needs to run a model: the paths of its files."""
-    from . import deploy  # here: what only this needs
+    """What another server, or a browser, needs to run a model: the paths of its files."""
+    from . import deploy, deploy_browser  # here: what only this needs
 
-    write = {"deepstream": deploy.deepstream, "triton": deploy.triton}[arguments.server]
-    home = write(arguments.model or zoo.default(), arguments.folder)
+    model = arguments.model or zoo.default()
+    if arguments.server == "browser":
+        home = deploy_browser.browser(model, arguments.folder, runtime=arguments.runtime)
+        if lack := deploy_browser.missing_runtime(home):
+            print(f"# {lack}", file=sys.stderr)
+    elif arguments.runtime:
+        raise DataError("--runtime is for `deploy browser`; leave it out")
+    else:
+        write = {"deepstream": deploy.deepstream, "triton": deploy.triton}[arguments.server]
+        home = write(model, arguments.folder)
     for path in sorted(p for p in home.rglob("*") if p.is_file()):
         print(path)
     return 0

@@ -39,7 +39,7 @@ def triton(model: str, folder: Path) -> Path:
     """
     content = zoo.read(model)
     spec = spec_of(content, model)
-    return _write(
+    return write_files(
         folder / spec.name,
         {
             "1/model.onnx": content,
@@ -86,7 +86,7 @@ def deepstream(model: str, folder: Path) -> Path:
     """
     content = zoo.read(model)
     spec = spec_of(content, model)
-    return _write(
+    return write_files(
         folder / f"{spec.name}_deepstream",
         {
             "model.onnx": symmetric(planar(content, spec)),
@@ -97,7 +97,12 @@ def deepstream(model: str, folder: Path) -> Path:
     )
 
 
-def _write(home: Path, files: Mapping[str, Union[str, bytes]]) -> Path:
+def write_files(home: Path, files: Mapping[str, Union[str, bytes]]) -> Path:
+    """Write files by their paths in a folder, which is made where it is missing; returns it.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
     try:
         for name, content in files.items():
             path = home / name

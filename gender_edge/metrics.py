@@ -11,7 +11,16 @@ from typing import Any
 from .errors import DataError
 
 LOOPBACK = "127.0.0.1"
-COUNTERS = ("frames", "dropped", "reconnects", "faces", "answers", "uncut", "flips")
+COUNTERS = {
+    "frames": "Frames that faces were looked for in.",
+    "dropped": "Frames of a live camera that nobody took in time.",
+    "reconnects": "How often a lost camera gave frames again.",
+    "faces": "Faces found, every frame anew.",
+    "answers": "Faces that the classifier was asked about.",
+    "unaligned": "Faces cut by their box because their landmarks would not do.",
+    "uncut": "Faces that could not be cut out of their frame.",
+    "flips": "How often a track gave a label up: apparent gender, binary labels.",
+}
 
 Stats = Sequence[Mapping[str, Any]]
 
@@ -69,18 +78,20 @@ class Metrics:
 def prometheus(stats: Stats) -> str:
     """The stats of a pipeline in Prometheus' text format."""
     parts = []
-    for key in COUNTERS:
-        parts.append(f"# TYPE gender_edge_{key}_total counter")
+    for key, about in COUNTERS.items():
+        parts += _heading(f"gender_edge_{key}_total", "counter", about)
         parts += [f"gender_edge_{key}_total{_labels(s)} {s[key]}" for s in stats]
-    parts.append("# TYPE gender_edge_tracks gauge")  # a track may move from one label to another
+    about = "Tracks by their last label: apparent gender, binary labels; not identity."
+    parts += _heading("gender_edge_tracks", "gauge", about)  # a track may change its label
     parts += [
         f"gender_edge_tracks{_labels(s, label=word)} {count}"
         for s in stats
         for word, count in s["tracks"].items()
     ]
-    parts.append("# TYPE gender_edge_fps gauge")
+    parts += _heading("gender_edge_fps", "gauge", "Frames a second of late.")
     parts += [f"gender_edge_fps{_labels(s)} {s['fps']:.3f}" for s in stats]
-    parts.append("# TYPE gender_edge_latency_seconds gauge")
+    about = "From reading a frame until its answers are there, over all frames so far."
+    parts += _heading("gender_edge_latency_seconds", "gauge", about)
     for key, quantile in (("p50_ms", "0.5"), ("p99_ms", "0.99")):
         parts += [
             f"gender_edge_latency_seconds{_labels(s, quantile=quantile)} {s[key] / 1e3:.6f}"
@@ -88,6 +99,10 @@ def prometheus(stats: Stats) -> str:
             if s[key] is not None
         ]
     return "\n".join(parts) + "\n"
+
+
+def _heading(name: str, kind: str, about: str) -> list[str]:
+    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
 
 
 def _labels(stats: Mapping[str, Any], **more: str) -> str:

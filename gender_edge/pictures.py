@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import numpy as np
+
 from . import images
 from .classifier import Classifier, Prediction
 from .errors import DataError, ImageError
-from .faces import Detector, as_faces
+from .faces import Detector, Faces, as_faces
 from .labelled import IMAGE_SUFFIXES, is_image, list_images
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,13 @@ class Row:
         answer: of the classifier; an error if the picture or face cannot be read; None where no
             face was found.
         box: x, y, width, height in pixels, where the face was found.
+        unaligned: why its landmarks would not do and it was cut by its box; empty if it was not.
     """
 
     path: str
     answer: Union[Prediction, ImageError, None]
     box: Optional[list[float]] = None
+    unaligned: str = ""
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -44,6 +51,8 @@ class Row:
             row |= {"error": str(self.answer)}
         if self.box is not None:
             row |= {"box": [round(v, 1) for v in self.box]}
+        if self.unaligned:
+            row |= {"unaligned": self.unaligned}
         return json.dumps(row)
 
     def __str__(self) -> str:
@@ -54,7 +63,8 @@ class Row:
         else:
             cells = ["no face"] if self.answer is None else ["error", str(self.answer)]
         place = [] if self.box is None else ["box " + ",".join(f"{v:.0f}" for v in self.box)]
-        return "\t".join([self.path, *cells, *place])
+        note = ["cut by its box"] if self.unaligned else []
+        return "\t".join([self.path, *cells, *place, *note])
 
 
 def crops(classifier: Classifier, paths: Sequence[str]) -> Iterator[Row]:
@@ -75,6 +85,7 @@ def boxed(classifier: Classifier, paths: Iterable[str], box: list[float]) -> Ite
 
 def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> Iterator[Row]:
     """A row a face that a detector finds in a file, and one for a file without."""
+    unaligned = 0
     for path in paths:
         try:
             picture = images.load(path)
@@ -82,11 +93,27 @@ def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> I
         except ImageError as error:
             yield Row(path, error)
             continue
-        answers = classifier.in_frame(picture, faces.boxes, faces.landmarks, errors="return")
-        if not answers:
+        if not len(faces):
             yield Row(path, None)
-        for answer, box in zip(answers, faces.boxes.tolist()):
-            yield Row(path, answer, box)
+        for (answer, why), box in zip(_answers(classifier, picture, faces), faces.boxes.tolist()):
+            if why:
+                unaligned += 1
+                level = logging.WARNING if unaligned == 1 else logging.DEBUG
+                logger.log(level, "%s: a face is cut by its box: %s", path, why)
+            yield Row(path, answer, box, why)
+
+
+def _answers(
+    classifier: Classifier, picture: np.ndarray, faces: Faces
+) -> Iterator[tuple[Union[Prediction, ImageError], str]]:
+    """Of each face, by its landmarks, else by its box; and then why its landmarks would not do."""
+    answers = classifier.in_frame(picture, faces.boxes, faces.landmarks, errors="return")
+    for box, answer in zip(faces.boxes, answers):
+        if faces.landmarks is None or isinstance(answer, Prediction):
+            yield answer, ""
+            continue
+        (boxed,) = classifier.in_frame(picture, [box], errors="return")
+        yield boxed, str(answer) if isinstance(boxed, Prediction) else ""
 
 
 def listed(inputs: Iterable[str]) -> Iterator[str]:

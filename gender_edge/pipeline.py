@@ -44,7 +44,7 @@ class TrackedFace:
         label: of the track so far: "female", "male", or None before there is reason for either.
         female: P(female) by the track's running mean.
         confidence: P(label) by the same mean; of the more probable label where there is none.
-        decided: whether the track is asked only now and then.
+        decided: whether the track is sure of its label, and asked only now and then.
     """
 
     track: int
@@ -61,9 +61,10 @@ class Result:
 
     Attributes:
         camera: place of the source in the pipeline's list.
-        source: that source, without the password of an address.
+        source: that source as `camera.shown` gives it: without passwords.
         number: of the frame, as the camera counts.
         time: when it was read, seconds since the epoch.
+        moment: its place in a file, in seconds; None where the source is no file.
         latency: seconds from then until its answers were there; what the result then waits to be
             taken is not in it.
         faces: in the detector's order.
@@ -74,6 +75,7 @@ class Result:
     source: str
     number: int
     time: float
+    moment: Optional[float]
     latency: float
     faces: list[TrackedFace]
     image: Optional[np.ndarray]
@@ -271,23 +273,31 @@ class Pipeline:
             source=shown(lane.camera.source),
             number=frame.number,
             time=frame.time,
+            moment=frame.moment,
             latency=latency,
             faces=[_as_face(track, box) for track, box in zip(tracks, faces.boxes)],
             image=frame.image if self._keep_frames else None,
         )
 
     def _crop(self, lane: _Lane, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
-        landmarks = None if faces.landmarks is None else faces.landmarks[number]
+        """A face by its landmarks, else by its box; None if neither will do."""
+        cut = partial(self._batcher.classifier.crop, frame.image, box=faces.boxes[number])
+        unaligned = ""
+        if faces.landmarks is not None:
+            try:
+                return cut(landmarks=faces.landmarks[number])
+            except ImageError as error:
+                unaligned = str(error)  # the error itself would keep the frame
         try:
-            return self._batcher.classifier.crop(
-                frame.image, box=faces.boxes[number], landmarks=landmarks
-            )
+            crop = cut()
         except ImageError as error:  # a detector's box may lie outside its frame
             lane.uncut += 1
-            level = logging.WARNING if lane.uncut == 1 else logging.DEBUG
-            source = shown(lane.camera.source)
-            logger.log(level, "%s, frame %d: no crop of a face: %s", source, frame.number, error)
+            _tell_once(lane, lane.uncut, frame, "no crop of a face", str(error))
             return None
+        if unaligned:
+            lane.unaligned += 1
+            _tell_once(lane, lane.unaligned, frame, "a face is cut by its box", unaligned)
+        return crop
 
     def _put(self, item: Union[Result, Exception]) -> None:
         """Hand out, waiting for whoever takes; given up when closed."""
@@ -337,13 +347,20 @@ def _as_face(track: Track, box: np.ndarray) -> TrackedFace:
     )
 
 
+def _tell_once(lane: _Lane, count: int, frame: Frame, what: str, why: str) -> None:
+    """The first of a camera's faces that something is wrong with; the others for who looks."""
+    level = logging.WARNING if count == 1 else logging.DEBUG
+    source = shown(lane.camera.source)
+    logger.log(level, "%s, frame %d: %s: %s", source, frame.number, what, why)
+
+
 class _Lane:
     """A camera in a pipeline: its tracks and its counts."""
 
     def __init__(self, number: int, camera: Camera, tracker: Tracker) -> None:
         self.number, self.camera, self.tracker = number, camera, tracker
         self.thread: Optional[threading.Thread] = None
-        self.frames = self.faces = self.answers = self.uncut = 0
+        self.frames = self.faces = self.answers = self.unaligned = self.uncut = 0
         self._reconnects = 0
         self._latencies = Delays()
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
@@ -353,7 +370,7 @@ class _Lane:
         if frame.reconnects != self._reconnects:
             self.tracker.cut()
             self._reconnects = frame.reconnects
-        return self.tracker.update(faces, frame.moment)
+        return self.tracker.update(faces, frame.arrived if frame.moment is None else frame.moment)
 
     def note(self, frame: Frame, latency: float, faces: int, answers: int) -> None:
         self.frames += 1
@@ -364,7 +381,8 @@ class _Lane:
 
     def stats(self) -> dict[str, Any]:
         """Frames served and dropped, frames a second of late, percentiles of `Result.latency` in ms
-        over all frames; faces seen, classified, and not to be cut; tracks by label, label flips.
+        over all frames; faces seen, classified, cut by their box though they had landmarks, and not
+        to be cut; tracks by label, label flips.
         """
         arrivals = list(self._arrivals)
         running = self.camera.live and not self.camera.ended
@@ -380,6 +398,7 @@ class _Lane:
             **self._latencies.percentiles(),
             "faces": self.faces,
             "answers": self.answers,
+            "unaligned": self.unaligned,
             "uncut": self.uncut,
             "tracks": self.tracker.counts(),
             "flips": self.tracker.flips(),

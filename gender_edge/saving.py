@@ -18,6 +18,7 @@ from .pipeline import Result, TrackedFace
 
 FPS = 15.0  # of a live camera's recording
 GAP = 10.0  # s for which a recording stands still at most
+CAPTION = "apparent gender, binary labels"  # the file goes where no README does
 
 
 def targets(path: Path, sources: Sequence[str]) -> list[Path]:
@@ -44,7 +45,8 @@ def targets(path: Path, sources: Sequence[str]) -> list[Path]:
 
 
 class Recorder:
-    """A video of one camera with boxes and labels, for people who would rather look.
+    """A video of one camera with boxes and labels, for people who would rather look. Below each
+    picture a line says what the labels are.
 
     It plays as fast as things happened: of a live camera 15 frames a second, each the last one that
     was there at its moment, and of a file every frame at the file's own rate. Of a camera's silence
@@ -115,7 +117,7 @@ def rate(camera: Camera) -> Optional[float]:
 
 
 def drawn(result: Result) -> np.ndarray:
-    """A copy of the frame with a box and a line of text a face."""
+    """A copy of the frame with a box and a line of text a face, and the caption below it."""
     assert result.image is not None
     image = result.image.copy()
     for face in result.faces:
@@ -124,7 +126,17 @@ def drawn(result: Result) -> np.ndarray:
         cv2.rectangle(image, (x, y), (x + width, y + height), color, 2)
         text = f"{face.track} {face.label or '?'} {100 * face.confidence:.0f} %"
         cv2.putText(image, text, (x, max(12, y - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1)
-    return image
+    return np.vstack([image, _caption(*image.shape[1::-1])])
+
+
+def _caption(width: int, height: int) -> np.ndarray:
+    """A strip as wide as a picture of this size, of an even height, as video wants it."""
+    strip = np.zeros((max(16, height // 60 * 2), width, 3), np.uint8)
+    (unit, _), _ = cv2.getTextSize(CAPTION, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)
+    scale = min(len(strip) / 36, 0.96 * width / unit)
+    place = (round(0.02 * width), round(0.7 * len(strip)))
+    cv2.putText(strip, CAPTION, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1)
+    return strip
 
 
 class Crops:

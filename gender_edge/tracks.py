@@ -31,7 +31,7 @@ class Smoothing:
             than the model's own threshold for that label.
         leave: log-odds on the other side at which a label is given up, for the other one if the
             model's threshold for that allows it.
-        sure: log-odds beyond which a track with `answers` answers is decided.
+        sure: log-odds beyond which a track with a label and `answers` answers is decided.
         answers: see `sure`.
         again: frames until a decided track is asked once more.
     """
@@ -84,9 +84,9 @@ class Track:
 
     @property
     def decided(self) -> bool:
-        """Whether it has been asked enough and is sure."""
-        rule = self.smoothing
-        return self.answers >= rule.answers and abs(self.log_odds) >= rule.sure
+        """Whether it has been asked enough, has a label, and is sure."""
+        rule, sure = self.smoothing, abs(self.log_odds) >= self.smoothing.sure
+        return self.answers >= rule.answers and self.label is not None and sure
 
     def wants_answer(self) -> bool:
         """Whether to classify it in this frame; counts the frames of a decided track."""

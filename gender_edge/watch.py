@@ -88,7 +88,7 @@ class Tally:
         tracks[face.label or "undecided"] += 1
         changed = track.label != face.label
         self._flips[camera] += changed and track.label is not None
-        made = changed if track.decided else face.decided and face.label is not None
+        made = changed if track.decided else face.decided
         track.label, track.decided = face.label, track.decided or made
         return made
 
@@ -111,6 +111,7 @@ def lines(result: Result, faces: Iterable[TrackedFace]) -> list[str]:
                 "source": result.source,
                 "frame": result.number,
                 "time": round(result.time, 3),
+                "moment": None if result.moment is None else round(result.moment, 3),
                 "track": face.track,
                 "box": [round(v, 1) for v in face.box],
                 "label": face.label,

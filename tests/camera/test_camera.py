@@ -58,6 +58,18 @@ def test_a_file_can_begin_anew(portrait_clip: Path) -> None:
         assert camera.reconnects == 0
     assert [f.number for f in taken] == list(range(70))
     assert [drawn_number(f.image) for f in taken] == [n % 30 for n in range(70)]
+    assert [f.moment for f in taken] == pytest.approx([n / 15 for n in range(70)])
+
+
+def test_frames_of_a_file_lie_where_it_says(tmp_path: Path) -> None:
+    """Telephones and recorders save no even rate: a number of frames is no number of seconds."""
+    from PIL import Image
+
+    pictures = [Image.fromarray(np.full((48, 64), 50 * n, np.uint8)) for n in range(4)]
+    path, pauses = tmp_path / "uneven.gif", [100, 2000, 500, 100]  # ms after each
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=pauses)
+    with Camera(str(path)) as camera:
+        assert [f.moment for f in _all(camera)] == pytest.approx([0, 0.1, 2.1, 2.6])
 
 
 def test_a_file_may_have_any_name(portrait_clip: Path, tmp_path: Path) -> None:
@@ -264,9 +276,14 @@ USER, PASSWORD = "anna", "geheim"
         ("rtsp://{u}@x.org:{p}@host/door", "rtsp://host/door"),
         (
             "http://host:80/a?user={u}&password={p}&c=1",
-            "http://host:80/a?user=***&password=***&c=1",
+            "http://host:80/a?user=***&password=***&c=***",
         ),
-        ("http://host/a?pwd={p} {p}&c=1", "http://host/a?pwd=***&c=1"),
+        ("http://host/a?pwd={p} {p}&c=1", "http://host/a?pwd=***&c=***"),
+        ("rtsp://h/s?u={u}&p={p}", "rtsp://h/s?u=***&p=***"),
+        ("http://h:80/s.mp4?sig={p}?/{p};jwt={p}#{p}", "http://h:80/s.mp4?sig=***"),
+        ("http://h/s?{p}&jwt=", "http://h/s?***&jwt=***"),
+        ("a location=http://h/s?p={p} b=0 ! c d=1", "a location=http://h/s?p=*** b=0 ! c d=1"),
+        ('a location="http://h/s?jwt={p}" ! c', 'a location="http://h/s?jwt=*** ! c'),
         ("rtsp://host/user={u}_password={p}_channel=1.sdp", "rtsp://host/user=***"),
         ("a location=rtsp://{u}:{p}@host/b ! appsink", "a location=rtsp://host/b ! appsink"),
         ('a location="rtsp://{u}:x {p}@host/b" ! c', 'a location="rtsp://host/b" ! c'),
@@ -281,7 +298,8 @@ def test_passwords_are_not_shown(source: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [0, "rtsp://host/a@b", "a@b: c.mp4", "v4l2src device=/dev/video0 ! appsink"]
+    "source",
+    [0, "rtsp://host/a@b", "a@b: c.mp4", "why?u=me.mp4", "v4l2src device=/dev/video0 ! appsink"],
 )
 def test_what_is_no_secret_is_shown(source: int | str) -> None:
     assert shown(source) == str(source)

@@ -263,8 +263,13 @@ def test_eight_live_cameras_share_batches(rtsp: RtspServer, classifier: Classifi
     assert batching["faces_per_batch"] >= 3
 
 
-def test_pictures_are_dropped_at_once(portrait_clip: Path, classifier: Classifier) -> None:
-    """Nothing keeps a frame while its result waits to be taken, nor crops after their answer."""
+@pytest.mark.parametrize("points", [None, np.zeros((1, 5, 2))], ids=["boxes", "bad landmarks"])
+def test_pictures_are_dropped_at_once(
+    points: Any, portrait_clip: Path, classifier: Classifier
+) -> None:
+    """Nothing keeps a frame while its result waits to be taken, nor crops after their answer; nor
+    does the error of landmarks that will not do.
+    """
     frames: list[Any] = []
     crops: list[Any] = []
 
@@ -276,9 +281,9 @@ def test_pictures_are_dropped_at_once(portrait_clip: Path, classifier: Classifie
             crops.append(weakref.ref(batch))
             return classifier.probabilities(batch.copy())  # an engine keeps its last input
 
-    def look(frame: np.ndarray) -> np.ndarray:
+    def look(frame: np.ndarray) -> tuple[np.ndarray, Any]:
         frames.append(weakref.ref(frame))
-        return BOX
+        return BOX, points
 
     with Pipeline([str(portrait_clip)], Watched(), look):  # type: ignore[arg-type]
         assert wait_for(lambda: len(crops) == BACKLOG + 1, 10)  # the last finds no room
@@ -321,6 +326,35 @@ def test_faces_that_cannot_be_cut_are_counted_and_told_once(
     assert (stats["faces"], stats["uncut"], stats["answers"]) == (5, 5, 0)
     (told,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
     assert "shares" in told and "in its pixels" in told
+
+
+def test_landmarks_that_lie_as_no_faces_do_leave_the_box(
+    clip: Callable[..., Path], head: np.ndarray, classifier: Classifier, caplog: Any
+) -> None:
+    """Their left and right have changed places, as in the order of some detectors; of one face
+    the box is useless too.
+    """
+    path = str(clip("changed places", [head], 5))
+    x, y = place(0, 1, 0)
+    boxes = np.array([[x + 40, y + 30, 70, 90], [9000, 0, 50, 50]])
+    eyes, mouth = ((x + 90, y + 60), (x + 55, y + 60)), ((x + 90, y + 100), (x + 55, y + 100))
+    points = np.float32([(*eyes, (x + 72, y + 80), *mouth)] * 2)
+    answers = []
+    for given in (boxes, (boxes, points)):
+        caplog.clear()
+        with Pipeline(
+            [path], classifier, lambda frame, own=given: own, smoothing=EVERY_FRAME
+        ) as pipeline:
+            answers.append([result.faces[0].female for result in pipeline])
+            (stats,) = pipeline.stats()
+        assert (stats["faces"], stats["answers"], stats["uncut"]) == (10, 5, 5)
+        assert stats["unaligned"] == (5 if given is not boxes else 0)
+        told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert sum("no crop of a face" in line for line in told) == 1
+        by_box = [line for line in told if "cut by its box" in line]
+        assert len(by_box) == (given is not boxes) and len(told) == 1 + len(by_box)
+    assert answers[0] == pytest.approx(answers[1], abs=1e-5) and answers[0][0] != 0.5
+    assert "changed places.mp4, frame 0" in by_box[0] and "eye on the" in by_box[0]
 
 
 def test_detectors_that_users_have(

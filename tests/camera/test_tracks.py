@@ -98,6 +98,18 @@ def test_thresholds_of_never_and_always() -> None:
     assert track.label is None and track.flips == 1  # a man is not left with the wrong one
 
 
+def test_no_track_is_decided_without_a_label() -> None:
+    """Sure enough for the rule, but not for the model: it is asked on, frame after frame."""
+    track = Track(1, np.zeros(4), Smoothing(), {"female": 0.97, "male": 0.97})
+    for _ in range(300):
+        if track.wants_answer():
+            track.answer(0.96)
+    assert track.label is None and not track.decided and track.answers == 300
+    while track.label is None:
+        track.answer(0.99)
+    assert track.decided
+
+
 def test_a_label_is_not_given_up_at_once() -> None:
     """Each answer counts alone here, so that nothing but hysteresis holds the label."""
     track = _answered([0.9], Smoothing(memory=1))

@@ -6,6 +6,7 @@ import re
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -18,8 +19,8 @@ from gender_edge.cli import main
 from gender_edge.faces import Detector
 from gender_edge.metrics import Metrics, prometheus
 from gender_edge.pipeline import Pipeline, Result, TrackedFace
-from gender_edge.saving import GAP, Recorder
-from gender_edge.watch import KEPT, Tally, table
+from gender_edge.saving import GAP, Recorder, drawn
+from gender_edge.watch import KEPT, Tally, lines, table
 from tests.camera.conftest import Scripted
 
 
@@ -32,11 +33,11 @@ def seen(path: Path) -> tuple[float, list[np.ndarray]]:
 
 
 def result(
-    faces: Sequence[TrackedFace] = (), moment: float = 0.0, value: int = 0, camera: int = 0
+    faces: Sequence[TrackedFace] = (), time: float = 0.0, value: int = 0, camera: int = 0
 ) -> Result:
     """Of a frame with one value in every pixel."""
     image = np.full((48, 64, 3), value, np.uint8)
-    return Result(camera, "a", 0, moment, 0.0, list(faces), image)
+    return Result(camera, "a", 0, time, None, 0.0, list(faces), image)
 
 
 def face(label: Optional[str], decided: bool = False, track: int = 1) -> TrackedFace:
@@ -75,6 +76,8 @@ def test_a_line_a_face_and_pictures_where_they_are_asked_for(
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) >= 50 and {row["track"] for row in rows[20:]} == {1, 2}
+    assert all(row["moment"] == round(row["frame"] / 15, 3) for row in rows)  # of the video
+    assert rows[-1]["frame"] == 29
     assert not rows[0]["decided"] and rows[-1]["decided"]
     assert f"SAVES PICTURES: {portrait_clip} to {video}" in err
     assert f"SAVES PICTURES: a crop a decided track to {crops}" in err
@@ -107,20 +110,41 @@ def test_a_file_is_recorded_at_its_own_speed_each_of_several(
 def test_a_live_recording_takes_as_long_as_it_took(tmp_path: Path) -> None:
     """Frames that came late are made up for, those that came too fast are left out."""
     recorder = Recorder(tmp_path / "a.mp4")
-    for moment, value in ((50, 0), (50.01, 30), (50.02, 60), (51, 90), (53, 250), (54, 0)):
-        recorder.add(result(moment=moment, value=value))
+    for time, value in ((50, 0), (50.01, 30), (50.02, 60), (51, 90), (53, 250), (54, 0)):
+        recorder.add(result(time=time, value=value))
     recorder.close()
     fps, frames = seen(recorder.path)
     assert fps == 15 and len(frames) == 15 * 4 + 1
     for second, value in ((0.5, 60), (1.5, 90), (2.8, 90), (3.2, 250), (4, 0)):
-        assert abs(frames[round(15 * second)].mean() - value) < 8
+        assert abs(frames[round(15 * second)][:48].mean() - value) < 8
     recorder = Recorder(tmp_path / "b.mp4")
-    for moment in (50, 51, 51 + GAP + 1, 20, 21):  # away for long; a clock set back
-        recorder.add(result(moment=moment))
+    for time in (50, 51, 51 + GAP + 1, 20, 21):  # away for long; a clock set back
+        recorder.add(result(time=time))
     recorder.close()
     assert len(seen(recorder.path)[1]) == 15 + 1 + 1 + 15 + 1
     with pytest.raises(DataError, match=r"ends in \.mp4"):
         Recorder(tmp_path / "none" / "a.mp4").add(result())
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (480, 640), (160, 120)])
+def test_a_recording_says_what_its_labels_are(size: tuple[int, int]) -> None:
+    """Below the picture, where no face can be, as large as there is room."""
+    width, height = size
+    image = np.full((height, width, 3), 200, np.uint8)
+    video = drawn(replace(result(), image=image))
+    assert video.shape[1] == width and (len(video) - height) % 2 == 0
+    np.testing.assert_array_equal(video[:height], image)
+    rows, columns = np.nonzero(video[height:, :, 0] > 127)
+    assert rows.min() > 0 and rows.max() < len(video) - height - 1  # all of it
+    assert columns.min() > 0 and 0.2 * width < columns.max() < width - 1
+
+
+def test_the_place_in_a_file_is_told_and_a_live_camera_has_none() -> None:
+    recorded = replace(result(time=1.7e9), moment=12.34567)
+    (line,) = map(json.loads, lines(recorded, [face("male")]))
+    assert (line["moment"], line["time"]) == (12.346, 1.7e9)
+    (line,) = map(json.loads, lines(replace(recorded, moment=None), [face("male")]))
+    assert line["moment"] is None
 
 
 def test_a_recording_without_a_folder_is_refused_at_once(
@@ -219,9 +243,14 @@ def test_metrics_are_prometheus(portrait_clip: Path, classifier: Classifier) -> 
             metrics.close()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     assert all((kind == "counter") == name.endswith("_total") for name, kind in kinds.items())
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert {line.partition("{")[0] for line in lines} == set(kinds)
-    values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
+    helps = dict(re.findall(r"^# HELP (\S+) (.+)\n# TYPE \1 ", text, re.MULTILINE))
+    assert set(helps) == set(kinds) and text.count("# HELP ") == len(helps)
+    assert "apparent gender, binary labels" in helps["gender_edge_tracks"]
+    assert "apparent gender, binary labels" in helps["gender_edge_flips_total"]
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    assert {line.partition("{")[0] for line in samples} == set(kinds)
+    assert f'gender_edge_unaligned_total{{camera="0",source="{portrait_clip}"}} 0' in samples
+    values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in samples}
     assert values[f'gender_edge_frames_total{{camera="0",source="{portrait_clip}"}}'] == 30
     place = f'camera="0",source="{portrait_clip}"'
     assert values[f'gender_edge_tracks{{{place},label="female"}}'] == 2
