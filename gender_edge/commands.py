@@ -30,10 +30,10 @@ def _open(arguments: argparse.Namespace) -> Classifier:
     )
 
 
-def _detector(arguments: argparse.Namespace) -> faces.Detector:
+def _detector(arguments: argparse.Namespace, kind: Callable[..., faces.Detector]) -> faces.Detector:
     if arguments.threads is not None:
         cv2.setNumThreads(arguments.threads)  # of detectors on OpenCV, and of cutting faces
-    return faces.detector(arguments.detector, threads=arguments.threads)
+    return kind(arguments.detector, threads=arguments.threads)
 
 
 def classify(arguments: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _rows(
             raise DataError("--box says where the face is; leave --detector out, or --box")
         return pictures.boxed(classifier, paths, arguments.box)
     if arguments.find or arguments.detector:
-        detector = _detector(arguments)
+        detector = _detector(arguments, faces.picture_detector)
         print(f"# {detector!r}", file=sys.stderr)
         return pictures.found(classifier, paths, detector)
     print("# each picture is taken as one face crop; --find finds faces in them", file=sys.stderr)
@@ -149,7 +149,7 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
 
     files = saving.targets(arguments.record, arguments.sources) if arguments.record else []
     crops = saving.Crops(arguments.save_crops) if arguments.save_crops else None
-    detector = _detector(arguments)
+    detector = _detector(arguments, faces.detector)
     classifier = stack.enter_context(_open(arguments))
     print(f"# {classifier!r}; {NOTE}", file=sys.stderr)
     print(f"# {detector!r}", file=sys.stderr)

