@@ -60,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, options, about in (
         ("classify", commands.classify, _for_pictures, "faces to labels, a row a face"),
-        ("models", commands.models, _for_a_choice, "what is shipped, and which under a budget"),
+        (
+            "models",
+            commands.models,
+            _for_a_choice,
+            "what is shipped, which under a budget, or one of it",
+        ),
         ("watch", commands.watch_cameras, _for_cameras, "faces found, followed, classified"),
         ("build", commands.build, _for_an_engine, "a TensorRT engine from a model"),
         ("deploy", commands.deploy_to, _for_a_server, "files for DeepStream, Triton or a browser"),
@@ -90,6 +95,7 @@ def _for_pictures(verb: argparse.ArgumentParser) -> None:
 
 
 def _for_a_choice(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", nargs="?", help="shipped name or file: what it says of itself")
     _json(verb)
     verb.add_argument("--budget-ms", type=float, help="most milliseconds for one face")
     verb.add_argument("--max-mb", type=float, help="largest file")

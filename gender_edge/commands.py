@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,11 +72,30 @@ def _rows(
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """What is shipped, or what of it a budget allows."""
+    """What is shipped, what of it a budget allows, or what one model says of itself."""
     limits = (arguments.budget_ms, arguments.max_mb, arguments.min_accuracy)
+    if arguments.model:
+        if limits != (None, None, None):
+            raise DataError(f"a budget chooses a model; leave {arguments.model} out, or the budget")
+        return _describe(arguments.model, arguments.json)
     if all(limit is None for limit in limits):
         return _list(arguments)
     return _choose(arguments, choose.Budget(*limits))
+
+
+def _describe(model: str, as_json: bool) -> int:
+    """A model's own metadata: whose pictures and weights it learned from, and their terms too."""
+    content = zoo.read(model)
+    text = engines.spec_of(content, model).to_json()
+    found = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    found |= json.loads(text)
+    if as_json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        print(f"{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+    print(f"# {NOTE}", file=sys.stderr)
+    return 0
 
 
 def _choose(arguments: argparse.Namespace, budget: choose.Budget) -> int:

@@ -133,6 +133,21 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(folder), "--split", "val"]) == 2
 
 
+def test_one_model_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shipped one, and a file of one's own, with whose terms it has to live."""
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(zoo.read(zoo.default()))
+    for model in (zoo.default(), str(mine)):
+        assert main(["models", model, "--json"]) == 0
+        (found,) = rows(capsys.readouterr().out)
+        assert found["sha256"] == zoo.entry(zoo.default()).sha256
+        assert "non-commercial" in str(found["license"]) and found["trained_on"]
+    assert main(["models", str(mine)]) == 0
+    assert 'labels: ["female", "male"]' in capsys.readouterr().out
+    assert main(["models", str(mine), "--max-mb", "1"]) == 2
+    assert "leave " in capsys.readouterr().err
+
+
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert "CPUExecutionProvider" in capsys.readouterr().out
