@@ -25,7 +25,7 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".cache") / "gender_edge"
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:  # the latter on Python 3.9
         raise BackendError(
             f"no folder for the cache ({error}); name one in {CACHE_VARIABLE}"
         ) from error

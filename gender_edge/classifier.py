@@ -98,7 +98,8 @@ class Classifier:
         threads: Optional[int] = None,
         batch_size: int = DEFAULT_BATCH,
     ) -> Classifier:
-        """Open the most accurate shipped model within a budget, on the engine that answers sooner.
+        """Open the fastest of the most accurate shipped models within a budget, on the engine that
+        answers sooner.
 
         Takes the recorded latency of one face on this processor and engine, and where there is no
         record measures each model here, a third of a second each. See `choose.best`.

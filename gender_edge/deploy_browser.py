@@ -1,4 +1,4 @@
-"""A model as a web page: a static folder that classifies in any browser, with no server code.
+"""A model as a web page: a static folder that classifies in a browser, with no server code.
 
 The page and its scripts lie in `browser/`, as they are served. ONNX Runtime for the web is not
 shipped with this package: it is copied from the npm package onnxruntime-web, here or by the user,
@@ -26,7 +26,7 @@ RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 
 
 def browser(model: str, folder: Path, *, runtime: Optional[Path] = None) -> Path:
-    """Write a folder that any web server can serve as it is.
+    """Write a folder that a web server can serve as it is, if it names .mjs files text/javascript.
 
     Args:
         model: shipped name or ONNX file.
@@ -115,8 +115,9 @@ from `dist` of the npm package onnxruntime-web. To look at the page on this mach
 
     python3 -m http.server --bind 127.0.0.1 8000
 
-and open http://localhost:8000. Elsewhere any server of files will do; browsers give the camera
-only to pages from https:// or localhost.
+and open http://localhost:8000. Elsewhere any server of files will do that names .mjs files
+text/javascript (nginx wants `types {{ text/javascript js mjs; }}` for that); browsers give the
+camera only to pages from https:// or localhost.
 
 `classifier.js` (with `crops.js`) is a module of its own, for pages of yours:
 

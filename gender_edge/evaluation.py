@@ -17,7 +17,7 @@ import numpy as np
 from . import images
 from .classifier import Classifier
 from .errors import DataError, ImageError
-from .labelled import Sample
+from .labelled import LABELS, Sample
 
 Z = 1.96  # standard normal quantile of a two-sided 95 % interval
 ECE_BINS = 15
@@ -288,14 +288,14 @@ def worst_judged(
         adults: look at groups of adults only.
 
     Returns:
-        `set`, `group` and its `balanced_accuracy` with interval; None where no group has faces of
-        both labels.
+        `set`, `group` and its `balanced_accuracy` with interval, of groups with `SMALLEST_GROUP`
+        faces of either label; None where there is none.
     """
     found = [
         {"set": name, "group": row["group"], "balanced_accuracy": row["balanced_accuracy"]}
         for name, figures in sets.items()
         for row in figures.get("groups") or ()
-        if row["balanced_accuracy"]["value"] is not None
+        if min(row[f"{label}_right"]["n"] for label in LABELS) >= SMALLEST_GROUP
         and (not adults or _of_adults(row["group"]))
     ]
     return min(found, key=lambda row: row["balanced_accuracy"]["value"], default=None)

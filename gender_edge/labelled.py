@@ -25,6 +25,7 @@ from .errors import DataError
 logger = logging.getLogger("gender_edge")
 
 LABELS = ("female", "male")
+STRAY = 0.9  # share of a folder's pictures: with more of them left out it is read as what it is not
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SPELLINGS = {
@@ -243,7 +244,8 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, in order of their paths; folders that are links count too.
+    """All pictures below a folder, in order of their paths; folders that are links count too, what
+    macOS puts beside pictures in archives (`__MACOSX`, `._NAME`) does not.
 
     Raises:
         DataError: a folder cannot be read.
@@ -257,8 +259,10 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     seen = set()  # a link may lead back up
     for place, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         seen.add(os.path.realpath(place))
-        folders[:] = [f for f in folders if os.path.realpath(Path(place, f)) not in seen]
-        yield Path(place), files
+        folders[:] = [
+            f for f in folders if f != "__MACOSX" and os.path.realpath(Path(place, f)) not in seen
+        ]
+        yield Path(place), [name for name in files if not name.startswith("._")]
 
 
 def _unreadable(error: OSError) -> None:
@@ -269,7 +273,7 @@ def read_folders(path: Path) -> Iterator[Sample]:
     """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts.
 
     Raises:
-        DataError: most pictures lie in no such folder; of fewer a warning tells.
+        DataError: nearly all pictures lie in no such folder; of fewer a warning tells.
     """
 
     def read(image: Path) -> Optional[Sample]:
@@ -289,7 +293,7 @@ def read_utkface(path: Path) -> Iterator[Sample]:
     """UTKFace: age_gender_ethnicity_date.jpg with gender 0 male, 1 female.
 
     Raises:
-        DataError: most pictures are not named so; of fewer a warning tells.
+        DataError: nearly all pictures are not named so; of fewer a warning tells.
     """
 
     def read(image: Path) -> Optional[Sample]:
@@ -316,7 +320,7 @@ def _most(path: Path, read: Callable[[Path], Optional[Sample]], otherwise: str) 
         said = (
             f"{path}: {len(stray)} of {len(images)} pictures {otherwise}, the first is {stray[0]}"
         )
-        if 2 * len(stray) > len(images):
+        if len(stray) > STRAY * len(images):
             raise DataError(f"{said}; rename what is misnamed, or move them elsewhere")
         logger.warning("%s; they are left out", said)
     return (sample for sample in samples if sample is not None)

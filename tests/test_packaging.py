@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import report
 from gender_edge import zoo
+from gender_edge.deploy_browser import PAGE
 from tests.conftest import ROOT
 
 # Imported inside a function, or by a process of its own, and only where it is there.
@@ -60,6 +61,7 @@ def test_wheel_works_from_an_empty_folder(tmp_path: Path, portrait_path: Path) -
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
         archive.extractall(tmp_path / "site")
+        assert {f"gender_edge/browser/{name}" for name in PAGE} <= set(archive.namelist())
     assert {t for t in tops if not t.endswith(".dist-info")} == {"gender_edge"}
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -12,6 +12,7 @@ from ..errors import BackendError, ModelError
 from ..spec import METADATA_KEY, ModelSpec
 
 SMALL = 4 << 20  # bytes of a file
+LARGEST_OWN = 256  # faces: a network for more at once would hold memory for all of them
 
 
 class OpenVINOBackend:
@@ -35,7 +36,7 @@ class OpenVINOBackend:
             model: content of an ONNX file.
             source: what to call it in errors.
             threads: None leaves it to OpenVINO (all cores).
-            often: sizes of batches to compile for.
+            often: sizes of batches to compile for, as far as they are not beyond `LARGEST_OWN`.
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
@@ -60,9 +61,9 @@ class OpenVINOBackend:
                 # of batch and not in another: other answers, for no more speed.
                 self._options["INFERENCE_PRECISION_HINT"] = "f32"
             # Large files would need their weights in memory once more.
-            sizes = (None, *sorted(set(often))) if len(model) <= SMALL else (None,)
+            own = {n for n in often if n <= LARGEST_OWN} if len(model) <= SMALL else set()
             self._compiled: Optional[dict[Optional[int], _Compiled]] = {
-                size: self._compile(network, size) for size in sizes
+                size: self._compile(network, size) for size in (None, *sorted(own))
             }
         except RuntimeError as error:
             raise ModelError(

@@ -43,17 +43,20 @@ export class Classifier {
    * Fetch a model with its model.json, and the runtime, and run it once, so that the first answer
    * is as fast as the others.
    *
-   * @param {URL | string} folder where they lie: where this module does, unless named.
+   * @param {URL | string} folder where they lie, with a slash at its end: where this module does,
+   *   unless named; as text from the page on.
    * @param {URL | string} runtime of onnxruntime-web's ort.wasm.min.mjs.
    * @throws {Error} which says what was missing and what to do.
    */
   static async load(
     folder = new URL("./", import.meta.url),
-    runtime = new URL(`runtime/${RUNTIME_FILES[0]}`, folder),
+    runtime = new URL(`runtime/${RUNTIME_FILES[0]}`, absolute(folder)),
   ) {
-    const ort = await importRuntime(runtime);
-    const spec = await (await fetched(new URL("model.json", folder))).json();
-    const model = await (await fetched(new URL(spec.file, folder))).arrayBuffer();
+    const home = absolute(folder);
+    const ort = await importRuntime(absolute(runtime));
+    const spec = await fetched(new URL("model.json", home), (response) => response.json());
+    const file = new URL(spec.file, home);
+    const model = await fetched(file, (response) => response.arrayBuffer());
     return Classifier.open(ort, spec, new Uint8Array(model));
   }
 
@@ -163,7 +166,8 @@ async function importRuntime(address) {
       `onnxruntime-web expected at ${address}, and it cannot be loaded from there ` +
         `(${error.message}); copy ${RUNTIME_FILES.join(", ")} there, from the folder dist of ` +
         "the npm package onnxruntime-web (`npm pack onnxruntime-web`), or write this folder " +
-        "again with `gender-edge deploy browser OUT --runtime PACKAGE`",
+        "again with `gender-edge deploy browser OUT --runtime PACKAGE`. If they are there, the " +
+        "server has to name .mjs files text/javascript",
       { cause: error },
     );
   }
@@ -182,13 +186,23 @@ async function createSession(ort, model, name) {
   }
 }
 
-async function fetched(address) {
-  const response = await fetch(address);
-  if (!response.ok) {
+/** An address as text means what it would in the page. */
+function absolute(address) {
+  return new URL(address, globalThis.document?.baseURI ?? import.meta.url);
+}
+
+async function fetched(address, read) {
+  try {
+    const response = await fetch(address);
+    if (!response.ok) {
+      throw new Error(`status ${response.status}`);
+    }
+    return await read(response);
+  } catch (error) {
     throw new Error(
-      `${address}: expected a file, found status ${response.status}; put it back, or write the ` +
-        "folder again with `gender-edge deploy browser OUT`",
+      `${address}: expected a file of the model, found: ${error.message}; put it back, or write ` +
+        "the folder again with `gender-edge deploy browser OUT`",
+      { cause: error },
     );
   }
-  return response;
 }

@@ -5,6 +5,7 @@
 // resizes anything. Normalisation is in the graph.
 
 const MAX_SIDE = 16384; // px; larger pictures are not faces
+const MAX_AREA = 2 ** 24; // px: beyond, some browsers give a blank canvas without a word
 
 /**
  * @typedef {{data: ArrayLike<number>, width: number, height: number}} Pixels
@@ -38,6 +39,12 @@ export async function pixelsOf(source, part) {
   try {
     const { width, height } = bitmap;
     checkSide(width, height);
+    if (width * height > MAX_AREA) {
+      throw new Error(
+        `${width} x ${height} pixels, expected ${MAX_AREA} in all at most; crop the face or ` +
+          "shrink the picture first",
+      );
+    }
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);

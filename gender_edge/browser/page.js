@@ -125,6 +125,7 @@ function takeCamera(classifier) {
       hint.hidden = true;
       toggle.textContent = "Stop the camera";
       toggle.setAttribute("aria-pressed", "true");
+      stream.getVideoTracks()[0].addEventListener("ended", stop); // unplugged, or no longer allowed
       video.srcObject = stream;
       await video.play();
       follow(classifier, stream, () => stream);

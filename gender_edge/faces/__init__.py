@@ -69,7 +69,7 @@ def detector(
 
 def picture_detector(source: Optional[str] = None, *, threads: Optional[int] = None) -> Detector:
     """The same for photographs, where small faces matter and time does not: it looks at each in
-    both `PICTURE_SIDES`, which takes 5 to 8 times as long.
+    both `PICTURE_SIDES`, which takes about ten times as long.
 
     Raises:
         ModelError: as `detector`.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .found import Detector, Faces, as_faces
+from .found import Detector, Faces, as_faces, none
 
 
 class Several:
@@ -27,12 +27,13 @@ class Several:
 
     def __call__(self, frame: np.ndarray) -> Faces:
         """All faces of a frame, uint8 (H, W, 3) BGR."""
-        first, *others = self.detectors
-        faces = as_faces(first(frame))
-        for detector in others:
+        faces = none()
+        for detector in self.detectors:
             more = as_faces(detector(frame))
             new = [i for i, box in enumerate(more.boxes) if not _within(box, faces.boxes)]
-            faces = _joined(faces, more, new)
+            faces = _joined(faces, more, new) if len(faces) else more
+            if max(frame.shape[:2]) <= getattr(detector, "side", 0):
+                break  # it has seen every pixel
         return faces
 
 

@@ -25,11 +25,13 @@ def test_tables_and_plot(outputs: Path, result: dict[str, Any]) -> None:
 
 
 def test_the_worst_judged_people_stand_beside_the_sets() -> None:
-    def group(name: str, value: float | None) -> dict[str, Any]:
+    def group(name: str, value: float, men: int = 30) -> dict[str, Any]:
         share = {"value": value, "low": 0.5, "high": 0.9, "n": 60}
-        return {"group": name, "balanced_accuracy": share}
+        rights = {"female_right": {"n": 30}, "male_right": {"n": men}}
+        return {"group": name, "balanced_accuracy": share, **rights}
 
-    people = [group("age 13 to 19", 0.7), group("age 60+", 0.85), group("adults, Other", None)]
+    few = group("adults, Other", 0.5, men=1)
+    people = [group("age 13 to 19", 0.7), group("age 60+", 0.85), few]
     evaluation = {"a": {"groups": people}, "b": {"groups": [group("adults, Asian", 0.84)]}, "c": {}}
     sets = {name: {"value": 0.9, "low": 0.8, "high": 0.95} for name in "abc"}
     row = {"name": "x", "engine": "e", "accuracy": {"sets": sets, "measured": True}}

@@ -158,9 +158,12 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert zoo.default() in str(found["default"])
 
 
-def test_doctor_knows_users_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_doctor_knows_users_without_a_home(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
     def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+        raise kind("Could not determine home directory.")
 
     for name in (caching.CACHE_VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -21,6 +21,7 @@ from gender_edge.cli import main
 from gender_edge.engines import spec_of
 from gender_edge.errors import DataError
 
+OLDEST_NODE = 18
 MODELS = ("nano_gray_int8", "slim_p75_int8", "slim_p75_fp32")
 ORT_WEB = "onnxruntime-web@1.30.0"  # what this was written with
 ORT_WEB_FOLDER = "GENDER_EDGE_ORT_WEB"  # names it unpacked, or its dist; else npm is asked
@@ -65,6 +66,13 @@ def node() -> str:
     found = shutil.which("node")
     if found is None:
         pytest.skip("classifier.js is run by Node, which is not installed")
+    version = subprocess.run(
+        [found, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
+        pytest.skip(
+            f"classifier.js is run by Node {OLDEST_NODE} or newer, here is {version.strip()}"
+        )
     return found
 
 
@@ -250,7 +258,7 @@ def test_answers_are_those_of_python(
     found = in_node(node, home, pictures, runtime=runtime, ready="ready.bin")
     np.testing.assert_allclose(found["ready"], probabilities, atol=SAME_PIXELS)
     ours = [answer["label"] for answer in found["labels"][: len(pictures)]]
-    assert ours == [p.label for p in predictions] and {"female", None} <= set(ours)
+    assert ours == [p.label for p in predictions]
     for answer, p in zip(found["answers"], predictions):
         assert answer["female"] == pytest.approx(p.female, abs=OWN_PIXELS)
         assert answer["confidence"] == pytest.approx(p.confidence, abs=OWN_PIXELS)

@@ -41,9 +41,14 @@ def test_misnamed_pictures_are_not_left_out_in_silence(
     assert len(read_labelled(folders)) == 1
     assert "1 of 2 pictures lie in no folder named female or male" in caplog.text
     assert str(Path("femal", "b.jpg")) in caplog.text
+    for number in range(8):
+        touch(folders / "test" / f"{number}.jpg")  # without labels, as competitions have them
+    assert len(read_labelled(folders)) == 1
     touch(folders / "unknown" / "c.jpg")
-    with pytest.raises(DataError, match="2 of 3 pictures lie in no folder"):
+    with pytest.raises(DataError, match="10 of 11 pictures lie in no folder"):
         read_labelled(folders)
+    touch(names / "__MACOSX" / "._20_1_0_2.jpg")
+    touch(names / "._20_1_0_2.jpg")
     for name in ("20_1_0_2.jpg", "61_1_20170109.jpg"):  # the second as UTKFace has it, thrice
         touch(names / name)
     caplog.clear()
