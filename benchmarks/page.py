@@ -8,7 +8,7 @@ import re
 from html import escape
 from typing import Any
 
-from benchmarks import figures, report
+from benchmarks import captions, figures, tables
 
 _drawings = itertools.count()
 STYLE = """
@@ -32,8 +32,8 @@ def html(result: dict[str, Any]) -> str:
     figures.need_matplotlib()
     measured = [v for v in result["variants"] if v.get("batches")]
     title = f"Face classifiers on {figures.computed_on(result, measured)}"
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(report.caption(result))}</p>"]
-    parts += [_table(table) for table in report.tables(result)]
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(captions.caption(result))}</p>"]
+    parts += [_table(table) for table in tables.tables(result)]
     variants = figures.shown(result)
     if variants:
         engines = sorted({v["engine"] for v in variants})
@@ -49,7 +49,7 @@ def _judged(result: dict[str, Any]) -> list[str]:
     because engines differ by a rounding.
     """
     variants = {v["name"]: v for v in reversed(result["variants"]) if v.get("evaluation")}
-    judged = {report.judged_as(v): v["evaluation"] for v in reversed(variants.values())}
+    judged = {tables.judged_as(v): v["evaluation"] for v in reversed(variants.values())}
     parts = []
     for dataset in dict.fromkeys(name for sets in judged.values() for name in sets):
         parts.append(f"<h2>{escape(dataset)}</h2>")

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from gender_edge import images
+from gender_edge import cropping, images
 from gender_edge.errors import DataError, ImageError
 from gender_edge.faces import Detector, YuNet
 from gender_edge.labelled import Sample
@@ -92,7 +92,7 @@ def face_in(image: np.ndarray, detector: Detector) -> Optional[Face]:
 def _usable(points: np.ndarray) -> Optional[Points]:
     """Landmarks that a face can be aligned by; None of others, whose box is better."""
     try:
-        images.aligned_matrix(points, CropRule())
+        cropping.aligned_matrix(points, CropRule())
     except ImageError:
         return None
     return tuple((float(x), float(y)) for x, y in points)

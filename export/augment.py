@@ -15,7 +15,7 @@ from math import ceil
 import cv2
 import numpy as np
 
-from gender_edge import images
+from gender_edge import cropping
 from gender_edge.evaluation import guides
 from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
@@ -33,7 +33,7 @@ PLAIN = 0.15  # share of crops whose surroundings are one colour
 def framed(sample: Sample, shape: tuple[int, ...], rule: CropRule, framing: str) -> np.ndarray:
     """The crop matrix under one framing, as the runtime would choose it."""
     box, landmarks = guides(sample, framing)
-    return images.face_matrix(shape, rule, box, landmarks)
+    return cropping.face_matrix(shape, rule, box, landmarks)
 
 
 def training_crop(
@@ -48,7 +48,7 @@ def training_crop(
     matrix = framed(sample, image.shape, rule, "whole" if framing == CUT_OUT else framing)
     jitter = _jitter(rng, loose=framing != "landmarks")
     matrix = (jitter @ np.vstack([matrix, (0, 0, 1)]))[:2]
-    crop = degraded(lit(images.cut(image, matrix, size, rule.fill), rng), rng)
+    crop = degraded(lit(cropping.cut(image, matrix, size, rule.fill), rng), rng)
     if rng.random() < PLAIN:
         behind = np.full_like(crop, rng.integers(0, 256, 3))
         crop = onto(crop, behind, face_mask(size, rule, rng.uniform(0.9, 1.2)))
@@ -120,7 +120,7 @@ def plain_crop(
     angle, scale = np.radians(rng.uniform(-TURN, TURN)), rng.uniform(1 - zoom, 1 + zoom)
     change = _similarity(scale, angle, np.zeros(2), mirrored=rng.random() < 0.5)
     whole = np.vstack([framed(sample, image.shape, rule, "whole"), (0, 0, 1)])
-    return images.cut(image, (change @ whole)[:2], size, rule.fill)
+    return cropping.cut(image, (change @ whole)[:2], size, rule.fill)
 
 
 def randaugmented_crop(
@@ -211,4 +211,4 @@ def evaluation_crop(
 ) -> np.ndarray:
     """The crop that the runtime makes of this sample."""
     matrix = framed(sample, image.shape, rule, framing)
-    return images.cut(image, matrix, size, rule.fill)
+    return cropping.cut(image, matrix, size, rule.fill)

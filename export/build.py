@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import expit, logit
 from tqdm import tqdm
 
-from gender_edge import evaluation
+from gender_edge import evaluation, measures
 from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import LABELS, Sample
@@ -313,7 +313,7 @@ def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> dict[str, 
     female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
     before = expit(logit(female) * temperature)
     right = (before >= 0.5) == outcome.truth
-    return evaluation.calibration_error(np.maximum(before, 1 - before), right)
+    return measures.calibration_error(np.maximum(before, 1 - before), right)
 
 
 def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
@@ -332,7 +332,7 @@ def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> di
     for known in seen:
         copies[near_pairs(prints, known)[:, 0]] = True
     right = (outcome.female >= 0.5) == outcome.truth
-    without = evaluation.balanced(right[~copies], outcome.truth[~copies])
+    without = measures.balanced(right[~copies], outcome.truth[~copies])
     return {"count": int(copies.sum()), "balanced_accuracy_without": without}
 
 

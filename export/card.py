@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Optional
 
-from gender_edge.evaluation import SMALLEST_COMPARED, adult_gap
+from gender_edge.groups import SMALLEST_COMPARED, adult_gap
 from gender_edge.zoo import mean_accuracy
 
 from .int8_card import quantization

@@ -22,7 +22,7 @@ from typing import Any, Optional
 import numpy as np
 
 from gender_edge.errors import DataError
-from gender_edge.evaluation import CHILD, SMALLEST_GROUP
+from gender_edge.groups import CHILD, SMALLEST_GROUP
 from gender_edge.labelled import LABELS
 
 from . import contact_sheet, findings

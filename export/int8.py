@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from scipy.stats import binomtest
 
-from gender_edge.evaluation import SMALLEST_COMPARED, group_masks
+from gender_edge.groups import SMALLEST_COMPARED, group_masks
 from gender_edge.labelled import LABELS, Sample
 from gender_edge.symmetric import symmetric
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gender_edge.evaluation import SMALLEST_COMPARED
+from gender_edge.groups import SMALLEST_COMPARED
 
 from .int8 import worst
 

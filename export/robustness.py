@@ -8,7 +8,7 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from gender_edge import evaluation, images
+from gender_edge import evaluation, images, measures
 from gender_edge.classifier import Classifier
 from gender_edge.errors import DataError
 from gender_edge.labelled import Sample
@@ -117,9 +117,9 @@ def _means(
         right = (_female(classifier, crops) >= 0.5) == truth
         rows.append(
             {
-                "balanced_accuracy": evaluation.balanced(right, truth),
-                "women": evaluation.proportion(right[truth]),
-                "men": evaluation.proportion(right[~truth]),
+                "balanced_accuracy": measures.balanced(right, truth),
+                "women": measures.proportion(right[truth]),
+                "men": measures.proportion(right[~truth]),
             }
         )
     return {key: mean_accuracy([row[key] for row in rows]) for key in rows[0]}

@@ -11,7 +11,8 @@ import onnxruntime
 import torch
 from torch import nn
 
-from gender_edge.evaluation import CHILD, FRAMINGS, adult_gap, groups
+from gender_edge.evaluation import FRAMINGS
+from gender_edge.groups import CHILD, adult_gap, groups
 from gender_edge.labelled import LABELS, Sample
 from gender_edge.spec import CropRule
 
@@ -94,7 +95,7 @@ def validate(
 def by_group(right: Mapping[str, np.ndarray], packs: Mapping[str, Pack]) -> dict[str, float]:
     """Of what `judged` returns under the first framing, in per cent and by set: balanced accuracy
     of the worst age group or ethnicity and of children, and what lies between groups of adults
-    (see `gender_edge.evaluation.adult_gap`); left out where a set does not say or has too few.
+    (see `gender_edge.groups.adult_gap`); left out where a set does not say or has too few.
     """
     found: dict[str, float] = {}
     for name, pack in packs.items():

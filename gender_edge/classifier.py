@@ -11,7 +11,7 @@ from typing import Any, Literal, Optional, Union, overload
 
 import numpy as np
 
-from . import gpu_arrays, images
+from . import cropping, gpu_arrays, images
 from .backends import ResidentBackend
 from .errors import ImageError
 from .opening import default_for, open_backend
@@ -269,8 +269,8 @@ class Classifier:
         """What the network sees of one face: uint8 (S, S, 3) in the model's colour order."""
         pixels = images.load(image, color)
         spec = self.spec
-        matrix = images.face_matrix(pixels.shape, spec.crop, box, landmarks)
-        crop = images.cut(pixels, matrix, spec.input_size, spec.crop.fill)
+        matrix = cropping.face_matrix(pixels.shape, spec.crop, box, landmarks)
+        crop = cropping.cut(pixels, matrix, spec.input_size, spec.crop.fill)
         return crop if spec.color_order == "bgr" else crop[:, :, ::-1]
 
     def predict(self, crops: Any) -> list[Prediction]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from . import choose, doctor, engines, evaluation, faces, pictures, zoo
+from . import choose, doctor, engines, evaluation, faces, groups, pictures, zoo
 from .classifier import Classifier
 from .engine_info import EngineInfo
 from .errors import DataError, ImageError
@@ -144,7 +144,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _worst(sets: Mapping[str, dict[str, Any]], adults: bool) -> str:
-    worst = evaluation.worst_judged(sets, adults)
+    worst = groups.worst_judged(sets, adults)
     if worst is None:
         return "-"
     return f"{100 * worst['balanced_accuracy']['value']:.1f} {worst['group']}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -23,14 +22,11 @@ import numpy as np
 from .batcher import Batcher
 from .camera import Camera, Frame, shown
 from .classifier import Classifier
-from .delays import Delays
 from .errors import ImageError
 from .faces import Faces, as_faces
+from .lane import Lane
 from .tracks import Smoothing, Track, Tracker
 
-logger = logging.getLogger(__name__)
-
-REMEMBERED = 512  # frames that rates are taken of
 BACKLOG = 2  # results a camera may be ahead of who takes them
 
 
@@ -119,12 +115,12 @@ class Pipeline:
             raise ValueError("sources: expected at least one camera")
         self._detector, self._keep_frames = detector, keep_frames
         given = [source for source in sources if isinstance(source, Camera)]
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         try:
             for number, source in enumerate(sources):
                 camera = source if isinstance(source, Camera) else Camera(source)
                 tracker = Tracker(smoothing, classifier.spec.abstain_below)
-                self._lanes.append(_Lane(number, camera, tracker))
+                self._lanes.append(Lane(number, camera, tracker))
             faces = classifier.batch_size if max_batch is None else max_batch
             self._batcher = Batcher(classifier, max_batch=faces, max_delay=max_delay)
         except BaseException:
@@ -188,7 +184,7 @@ class Pipeline:
             callback(result)
 
     def stats(self) -> list[dict[str, Any]]:
-        """Counts and rates, camera by camera; see `_Lane.stats`."""
+        """Counts and rates, camera by camera; see `Lane.stats`."""
         return [lane.stats() for lane in self._lanes]
 
     def batching(self) -> dict[str, Any]:
@@ -231,7 +227,7 @@ class Pipeline:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
 
-    def _serve(self, lane: _Lane) -> None:
+    def _serve(self, lane: Lane) -> None:
         """One camera, frame by frame, to its end."""
         try:
             while self._step(lane):
@@ -242,7 +238,7 @@ class Pipeline:
             self._running -= 1
             self._tell()
 
-    def _step(self, lane: _Lane) -> bool:
+    def _step(self, lane: Lane) -> bool:
         """The next frame of a camera; False at its end."""
         frame = lane.camera.read()
         if frame is None:
@@ -252,7 +248,7 @@ class Pipeline:
         self._put(result)
         return True
 
-    def _classified(self, lane: _Lane, frame: Frame) -> Result:
+    def _classified(self, lane: Lane, frame: Frame) -> Result:
         with self._batcher.caller():
             faces = as_faces(self._detector(frame.image))
             tracks = lane.follow(frame, faces)
@@ -279,7 +275,7 @@ class Pipeline:
             image=frame.image if self._keep_frames else None,
         )
 
-    def _crop(self, lane: _Lane, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
+    def _crop(self, lane: Lane, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
         """A face by its landmarks, else by its box; None if neither will do."""
         cut = partial(self._batcher.classifier.crop, frame.image, box=faces.boxes[number])
         unaligned = ""
@@ -292,11 +288,11 @@ class Pipeline:
             crop = cut()
         except ImageError as error:  # a detector's box may lie outside its frame
             lane.uncut += 1
-            _tell_once(lane, lane.uncut, frame, "no crop of a face", str(error))
+            lane.tell_once(lane.uncut, frame, "no crop of a face", str(error))
             return None
         if unaligned:
             lane.unaligned += 1
-            _tell_once(lane, lane.unaligned, frame, "a face is cut by its box", unaligned)
+            lane.tell_once(lane.unaligned, frame, "a face is cut by its box", unaligned)
         return crop
 
     def _put(self, item: Union[Result, Exception]) -> None:
@@ -345,61 +341,3 @@ def _as_face(track: Track, box: np.ndarray) -> TrackedFace:
         confidence=max(track.female, 1 - track.female) if track.label is None else track.sureness,
         decided=track.decided,
     )
-
-
-def _tell_once(lane: _Lane, count: int, frame: Frame, what: str, why: str) -> None:
-    """The first of a camera's faces that something is wrong with; the others for who looks."""
-    level = logging.WARNING if count == 1 else logging.DEBUG
-    source = shown(lane.camera.source)
-    logger.log(level, "%s, frame %d: %s: %s", source, frame.number, what, why)
-
-
-class _Lane:
-    """A camera in a pipeline: its tracks and its counts."""
-
-    def __init__(self, number: int, camera: Camera, tracker: Tracker) -> None:
-        self.number, self.camera, self.tracker = number, camera, tracker
-        self.thread: Optional[threading.Thread] = None
-        self.frames = self.faces = self.answers = self.unaligned = self.uncut = 0
-        self._reconnects = 0
-        self._latencies = Delays()
-        self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
-
-    def follow(self, frame: Frame, faces: Faces) -> list[Track]:
-        """A track a face; none outlasts the camera's connection."""
-        if frame.reconnects != self._reconnects:
-            self.tracker.cut()
-            self._reconnects = frame.reconnects
-        return self.tracker.update(faces, frame.arrived if frame.moment is None else frame.moment)
-
-    def note(self, frame: Frame, latency: float, faces: int, answers: int) -> None:
-        self.frames += 1
-        self.faces += faces
-        self.answers += answers
-        self._latencies.add(latency)
-        self._arrivals.append(frame.arrived)
-
-    def stats(self) -> dict[str, Any]:
-        """Frames served and dropped, frames a second of late, percentiles of `Result.latency` in ms
-        over all frames; faces seen, classified, cut by their box though they had landmarks, and not
-        to be cut; tracks by label, label flips.
-        """
-        arrivals = list(self._arrivals)
-        running = self.camera.live and not self.camera.ended
-        last = time.monotonic() if running else arrivals[-1] if arrivals else 0.0
-        span = last - arrivals[0] if len(arrivals) > 1 else 0.0
-        return {
-            "camera": self.number,
-            "source": shown(self.camera.source),
-            "frames": self.frames,
-            "dropped": self.camera.dropped,
-            "reconnects": self.camera.reconnects,
-            "fps": (len(arrivals) - 1) / span if span else 0.0,
-            **self._latencies.percentiles(),
-            "faces": self.faces,
-            "answers": self.answers,
-            "unaligned": self.unaligned,
-            "uncut": self.uncut,
-            "tracks": self.tracker.counts(),
-            "flips": self.tracker.flips(),
-        }

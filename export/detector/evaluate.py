@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from gender_edge import Classifier, evaluation, images
-from gender_edge.evaluation import proportion
 from gender_edge.faces import Detector, Faces
 from gender_edge.labelled import Sample
+from gender_edge.measures import balanced, proportion
 from gender_edge.tracks import overlaps
 
 from ..annotate import face_in
@@ -161,7 +161,7 @@ def aligned(
             cut.append(replace(sample, box=box, landmarks=points))
         outcome = evaluation.classify(classifier, cut)
         right = (outcome.female >= 0.5) == outcome.truth
-        result[name] = {**evaluation.balanced(right, outcome.truth), "lost": lost}
+        result[name] = {**balanced(right, outcome.truth), "lost": lost}
     return result
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import derived, figures, machine, memory, page, probe, report
+from benchmarks import captions, derived, figures, machine, memory, page, probe
 from benchmarks import run as benchmark
 from benchmarks.run import main
 from benchmarks.subjects import Variant
@@ -75,7 +75,7 @@ def test_a_gpu_is_named(result: dict[str, Any], tmp_path: Path) -> None:
     """Of rows that ran there, in every title and caption; the processor's rows name that."""
     own = result["machine"]
     cpu = f"{host.titled(own['cpu'], own['features'])}, {own['cores']} cores"
-    assert "GPU" not in report.caption(result) and f"on {cpu}<" in page.html(result)
+    assert "GPU" not in captions.caption(result) and f"on {cpu}<" in page.html(result)
     result = deepcopy(result)
     for name, provider, row in zip(
         ("onnxruntime 1.22.0", "tensorrt 10.9.0"),
@@ -90,14 +90,14 @@ def test_a_gpu_is_named(result: dict[str, Any], tmp_path: Path) -> None:
     derived.update(result)
     assert all(row["roofline"] is None for v in result["variants"] for row in v["batches"])
     said = "On Some GPU, 0 (compute capability 9.1, driver for CUDA 12.8): onnxruntime 1.22.0, "
-    assert said + "tensorrt 10.9.0. The clock" in report.caption(result)
+    assert said + "tensorrt 10.9.0. The clock" in captions.caption(result)
     assert "on Some GPU, 0<" in page.html(result)
     target = tmp_path / "a.json"
     target.write_text(json.dumps(result))
     peaks = {f"{kind}_gmacs": 5e5 for kind in ("fp16", "int8")}
     benchmark.note_gpu_peaks(target, {**peaks, "upload_gb_s": 25.0})
     noted = json.loads(target.read_text())
-    assert "500000 GMAC/s in INT8, of PyTorch's" in report.caption(noted)
+    assert "500000 GMAC/s in INT8, of PyTorch's" in captions.caption(noted)
     shares = {v["precision"]: v["batches"][0]["roofline"] for v in noted["variants"]}
     assert shares["int8"] > 0
     figure = figures.front(result, "latency", ["onnxruntime cuda", "tensorrt"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export import card
-from gender_edge import evaluation, zoo
+from gender_edge import measures, zoo
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def content() -> dict[str, Any]:
     confidence = rng.uniform(0.5, 1, 400)
     right = rng.random(400) < confidence
     for figures in own["sets"].values():
-        figures["risk_coverage"] = evaluation.risk_coverage(confidence, right)
+        figures["risk_coverage"] = measures.risk_coverage(confidence, right)
         for key in ("ece", "ece_uncalibrated"):
-            figures[key] = evaluation.calibration_error(confidence, right)
+            figures[key] = measures.calibration_error(confidence, right)
     for row in own["robustness"].values():
-        row.update({key: evaluation.proportion(right) for key in row})
+        row.update({key: measures.proportion(right) for key in row})
     own["validation"] = {"sets": ["celeba_trainval:val"], "abstain_error": 0.02}
     return own
 

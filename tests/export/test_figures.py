@@ -14,7 +14,7 @@ from export.data import look
 from export.prepare import Places
 from export.recipe import Source
 from export.runs import finished
-from gender_edge import evaluation
+from gender_edge import evaluation, measures
 from gender_edge.labelled import Sample, read_labelled, write_csv
 
 
@@ -56,7 +56,7 @@ def test_certainty_before_calibration() -> None:
     right = (female >= 0.5) == outcome.truth
     for temperature in (1.0, 3.0):
         before = expit(temperature * logit(female))
-        expected = evaluation.calibration_error(np.maximum(before, 1 - before), right)
+        expected = measures.calibration_error(np.maximum(before, 1 - before), right)
         assert _uncalibrated(outcome, temperature) == pytest.approx(expected)
 
 

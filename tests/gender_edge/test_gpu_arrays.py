@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gender_edge import Classifier, ImageError
-from gender_edge.backends.tensorrt import buckets
+from gender_edge.backends.tensorrt_slot import buckets
 from gender_edge.gpu_arrays import _read_capsule, borrow, on_gpu
 
 
