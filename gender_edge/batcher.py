@@ -24,6 +24,10 @@ class Batcher:
     A batch runs before the delay is over if it is full, or if every thread that is about to ask
     has asked.
 
+    Example:
+        >>> with Batcher(classifier) as batcher:  # one for all threads of a server
+        ...     (female,) = batcher.ask([classifier.crop("face.jpg")])  # in each of them
+
     Args:
         classifier: what answers.
         max_batch: faces at once.
@@ -82,7 +86,7 @@ class Batcher:
         future: Future[np.ndarray] = Future()
         with self._changed:
             if self._closed:
-                raise BackendError("the pipeline is closed; open another")
+                raise BackendError("closed; open another")
             self._waiting.append((np.stack(crops), future, time.monotonic()))
             self._changed.notify_all()
         return future.result()
@@ -93,6 +97,12 @@ class Batcher:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+
+    def __enter__(self) -> Batcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _run(self) -> None:
         while self._answer():  # a call a batch: no local name keeps its crops until the next one

@@ -45,8 +45,8 @@ def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -
 
 def test_a_batch_has_its_limits(classifier: Classifier) -> None:
     """Full batches run at once; a lonely question waits for the delay and no longer."""
-    batcher = Batcher(classifier, max_batch=4, max_delay=0.05)
-    with batcher.caller(), batcher.caller():  # the second never asks
+    fast = Batcher(classifier, max_batch=4, max_delay=0.05)
+    with fast as batcher, batcher.caller(), batcher.caller():  # the second never asks
         started = time.monotonic()
         assert len(batcher.ask(_crops(classifier, 1, 2))) == 2
         assert 0.04 < time.monotonic() - started < 2
@@ -55,7 +55,8 @@ def test_a_batch_has_its_limits(classifier: Classifier) -> None:
         assert len(batcher.ask(_crops(classifier, 1, 9))) == 9  # one question stays whole
         assert time.monotonic() - started < 2
         assert len(batcher.ask([])) == 0
-    batcher.close()
+    with pytest.raises(BackendError, match="closed"):
+        batcher.ask(_crops(classifier, 1, 1))
 
 
 def test_crops_that_do_not_fit_cost_their_batch_and_no_more(classifier: Classifier) -> None:
