@@ -32,7 +32,7 @@ from benchmarks import (
     subjects,
 )
 from benchmarks.processes import ROOT, Process, SubjectError
-from gender_edge import GenderEdgeError, choose, zoo
+from gender_edge import GenderEdgeError, choose, measures, zoo
 from gender_edge.labelled import read_labelled
 
 SAME = (  # what a run must share with the one that it goes on with
@@ -246,7 +246,7 @@ def _judge(row: dict[str, Any], process: Process, arguments: argparse.Namespace)
         sets = process.ask("judge", lists=arguments.data, split=arguments.split)["sets"]
     parts = {name: figures["balanced_accuracy"] for name, figures in sets.items()}
     whole = [part for part in parts.values() if part["value"] is not None]
-    mean = zoo.mean_accuracy(whole) if whole else {"value": None}
+    mean = measures.mean(whole) if whole else {"value": None}
     row["accuracy"] = {"measured": bool(arguments.data), **mean, "sets": parts}
     row["evaluation"] = sets
 

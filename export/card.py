@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from gender_edge.groups import SMALLEST_COMPARED, adult_gap
-from gender_edge.zoo import mean_accuracy
+from gender_edge import measures
+from gender_edge.groups import SMALLEST_COMPARED, adult_gap, worst
 
 from .int8_card import quantization
 
@@ -147,15 +147,15 @@ def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
     ]
     for what, less, more, digits in costs:
         lines.append(f"| {what} | {less:.{digits}f} | {more:.{digits}f} | {less / more:.0%} |")
-    mean = mean_accuracy([figures["balanced_accuracy"] for figures in own["sets"].values()])
+    mean = measures.mean([figures["balanced_accuracy"] for figures in own["sets"].values()])
     pairs = [("mean of the sets", mean, whole["mean"])]
     for name, figures in own["sets"].items():
         before = whole["sets"][name]
         pairs.append((name, figures["balanced_accuracy"], before["balanced_accuracy"]))
-        if worst := _worst(before["groups"]):
-            now = next(row for row in figures["groups"] if row["group"] == worst["group"])
-            label = f"{name}, {worst['group']} (its worst group)"
-            pairs.append((label, now["balanced_accuracy"], worst["balanced_accuracy"]))
+        if least := worst(before["groups"]):
+            now = next(row for row in figures["groups"] if row["group"] == least["group"])
+            label = f"{name}, {least['group']} (its worst group)"
+            pairs.append((label, now["balanced_accuracy"], least["balanced_accuracy"]))
     for label, now, then in pairs:
         change = f"{100 * (now['value'] - then['value']):+.1f}"
         lines.append(f"| {label}, % | {_share(now)} | {_share(then)} | {change} |")
@@ -166,12 +166,6 @@ def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
         f"of rounds, side by side on all cores of {whole['processor'] or 'a CPU'}).",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _worst(groups: list[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """The group that is judged worst, of those with faces of both labels."""
-    known = [row for row in groups if row["balanced_accuracy"]["value"] is not None]
-    return min(known, key=lambda row: float(row["balanced_accuracy"]["value"]), default=None)
 
 
 def _groups(own: dict[str, Any]) -> str:
@@ -202,10 +196,10 @@ def _groups(own: dict[str, Any]) -> str:
 
 def _extremes(name: str, figures: dict[str, Any]) -> list[str]:
     """The group that a set's pictures are judged worst of, and the gap between adults."""
-    worst = _worst(figures["groups"])
-    if worst is None:
+    least = worst(figures["groups"])
+    if least is None:
         return []
-    text = f"{name}, worst group: {worst['group']}, {_share(worst['balanced_accuracy'])} %."
+    text = f"{name}, worst group: {least['group']}, {_share(least['balanced_accuracy'])} %."
     gap = adult_gap(figures["groups"])
     if gap:
         points = _share({**gap, "value": gap["gap"]})

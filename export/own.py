@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gender_edge.errors import DataError
+from gender_edge.groups import SMALLEST_GROUP, worst
 
 from .prepare import Places, annotated
 from .recipe import Recipe
@@ -47,13 +48,11 @@ def summary(folder: Path) -> str:
     for name, figures in content["sets"].items():
         accuracy = _share(figures["balanced_accuracy"])
         lines.append(f"{name}: balanced accuracy {accuracy} of {figures['faces']} faces")
-        groups = [g for g in figures["groups"] if g["balanced_accuracy"]["value"] is not None]
-        if groups:
-            worst = min(groups, key=lambda g: float(g["balanced_accuracy"]["value"]))
-            lines.append(f"  worst group: {worst['group']}, {_share(worst['balanced_accuracy'])}")
+        if least := worst(figures["groups"]):
+            lines.append(f"  worst group: {least['group']}, {_share(least['balanced_accuracy'])}")
         else:
             women, men = _share(figures["female_right"]), _share(figures["male_right"])
-            lines.append(f"  no ages or ethnicities; right of women {women}, of men {men}")
+            lines.append(f"  no group of {SMALLEST_GROUP} of each; women {women}, men {men} right")
     return "\n".join([*lines, f"card: {folder / 'card.md'}"])
 
 

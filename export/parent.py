@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gender_edge import host
+from gender_edge import host, measures
 from gender_edge.errors import DataError
-from gender_edge.zoo import mean_accuracy
 
 from .files import digest
 from .latency import latencies
@@ -160,7 +159,7 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
         "processor": host.described(),
         "time": dict(zip(("low", "value", "high"), share)),
         "ms": [float(np.median(own_times)), float(np.median(times))],
-        "mean": mean_accuracy([own["balanced_accuracy"] for own in sets.values()]),
+        "mean": measures.mean([own["balanced_accuracy"] for own in sets.values()]),
         "sets": sets,
     }
 

@@ -13,7 +13,6 @@ from gender_edge.classifier import Classifier
 from gender_edge.errors import DataError
 from gender_edge.labelled import Sample
 from gender_edge.spec import CropRule
-from gender_edge.zoo import mean_accuracy
 
 from .augment import face_mask, inside, onto, scaled
 
@@ -122,7 +121,7 @@ def _means(
                 "men": measures.proportion(right[~truth]),
             }
         )
-    return {key: mean_accuracy([row[key] for row in rows]) for key in rows[0]}
+    return {key: measures.mean([row[key] for row in rows]) for key in rows[0]}
 
 
 def _of_the_other_label(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:

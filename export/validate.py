@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.groups import CHILD, adult_gap, groups
+from gender_edge.groups import CHILD, adult_gap, groups, worst
 from gender_edge.labelled import LABELS, Sample
 from gender_edge.spec import CropRule
 
@@ -101,12 +101,10 @@ def by_group(right: Mapping[str, np.ndarray], packs: Mapping[str, Pack]) -> dict
     for name, pack in packs.items():
         own = next(mask for key, mask in right.items() if key.startswith(f"{name}/"))
         rows = groups(pack.samples, own, targets(pack.samples) == LABELS.index("female"))
-        values = {row["group"]: row["balanced_accuracy"]["value"] for row in rows}
-        known = {group: 100 * value for group, value in values.items() if value is not None}
-        if known:
-            found[f"{name}: worst group"] = min(known.values())
-        if (children := f"under {CHILD}") in known:
-            found[f"{name}: {children}"] = known[children]
+        children = next((row for row in rows if row["group"] == f"under {CHILD}"), None)
+        for what, row in (("worst group", worst(rows)), (f"under {CHILD}", children)):
+            if row and row["balanced_accuracy"]["value"] is not None:
+                found[f"{name}: {what}"] = 100 * row["balanced_accuracy"]["value"]
         if gap := adult_gap(rows):
             found[f"{name}: adult gap"] = 100 * gap["gap"]
     return {key: round(value, 2) for key, value in found.items()}

@@ -11,6 +11,7 @@ someone is.
 from .classifier import Classifier, Prediction
 from .engines import build_engine
 from .errors import (
+    ArgumentError,
     BackendError,
     BudgetError,
     DataError,
@@ -23,6 +24,7 @@ from .spec import CropRule, ModelSpec
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentError",
     "BackendError",
     "BudgetError",
     "Classifier",

@@ -13,7 +13,7 @@ import numpy as np
 
 from .classifier import Classifier
 from .delays import Delays
-from .errors import BackendError, ImageError
+from .errors import ArgumentError, BackendError, ImageError
 
 _Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
 
@@ -33,6 +33,9 @@ class Batcher:
         max_batch: faces at once.
         max_delay: seconds that the first crop of a batch waits for others at most.
 
+    Raises:
+        ArgumentError: of `max_batch` below 1, or `max_delay` below 0.
+
     Attributes:
         batches, faces: how much was run so far.
         waits: from question to answer, of all questions.
@@ -42,7 +45,9 @@ class Batcher:
         self, classifier: Classifier, *, max_batch: int = 64, max_delay: float = 0.02
     ) -> None:
         if max_batch < 1 or max_delay < 0:
-            raise ValueError(f"max_batch={max_batch}, max_delay={max_delay}: expected from 1 and 0")
+            raise ArgumentError(
+                f"max_batch={max_batch}, max_delay={max_delay}: expected from 1 and 0"
+            )
         self.classifier, self.max_batch, self.max_delay = classifier, max_batch, max_delay
         self.batches = self.faces = 0
         self.waits = Delays()

@@ -66,11 +66,19 @@ class Budget:
 
     def allows(self, candidate: Candidate) -> bool:
         """Whether a model keeps all limits."""
-        return (
-            (self.budget_ms is None or candidate.latency_ms <= self.budget_ms)
-            and (self.max_mb is None or candidate.bytes <= self.max_mb * 1e6)
-            and (self.min_accuracy is None or candidate.accuracy >= self.min_accuracy)
+        in_time = self.budget_ms is None or candidate.latency_ms <= self.budget_ms
+        return in_time and self.admits(candidate.bytes, candidate.accuracy)
+
+    def admits(self, size: int, accuracy: float) -> bool:
+        """Whether it keeps those of its size in bytes and its accuracy, which are known before it
+        is opened.
+        """
+        return (self.max_mb is None or size <= self.max_mb * 1e6) and (
+            self.min_accuracy is None or accuracy >= self.min_accuracy
         )
+
+
+NO_LIMIT = Budget()
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,13 @@ class Candidate:
 
 
 def candidates(
-    device: str = "auto", threads: Optional[int] = None
+    device: str = "auto", threads: Optional[int] = None, budget: Budget = NO_LIMIT
 ) -> tuple[list[Candidate], list[str]]:
-    """All shipped models on every engine that a device stands for.
+    """The shipped models on every engine that a device stands for.
+
+    Args:
+        device, threads: as for `best`.
+        budget: what it does not admit is left out, and not opened to be timed.
 
     Returns:
         Those that run and were tested on the same sets, the fastest first; why others are not
@@ -116,7 +128,7 @@ def candidates(
     engine_of(zoo.default(), device)  # refuses what is no device
     yardstick = zoo.entry(zoo.default())
     known = records()
-    found, left_out = [], []
+    found, left_out, broken = [], [], []
     for name in zoo.names():
         try:
             entry = zoo.entry(name)
@@ -124,16 +136,19 @@ def candidates(
         except ModelError as error:
             left_out.append(str(error))
             continue
+        if not budget.admits(entry.bytes, accuracy):
+            left_out.append(f"{name} {entry.bytes / 1e6:.2f} MB, {100 * accuracy:.1f} %")
+            continue
         for engine in _engines_of(device):
             try:
                 latency, recorded = _latency(entry, engine, threads, known)
             except (BackendError, ModelError) as error:
-                left_out.append(f"{name} on {engine}: {error}")
+                broken.append(f"{name} on {engine}: {error}")
                 continue
             found.append(Candidate(name, engine, accuracy, entry.bytes, latency, recorded))
-    if not found:
-        raise BackendError("; ".join(left_out))
-    return sorted(found, key=lambda c: c.latency_ms), left_out
+    if broken and not found:
+        raise BackendError("; ".join(broken))
+    return sorted(found, key=lambda c: c.latency_ms), left_out + broken
 
 
 def best(
@@ -158,7 +173,7 @@ def best(
         BackendError: the device cannot be had.
     """
     budget = Budget(budget_ms, max_mb, min_accuracy)
-    return pick(*candidates(device, threads), budget)
+    return pick(*candidates(device, threads, budget), budget)
 
 
 def pick(found: Sequence[Candidate], left_out: Sequence[str], budget: Budget) -> Candidate:

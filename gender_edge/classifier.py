@@ -13,7 +13,7 @@ import numpy as np
 
 from . import cropping, gpu_arrays, images
 from .backends import ResidentBackend
-from .errors import ImageError
+from .errors import ArgumentError, ImageError
 from .opening import default_for, open_backend
 from .spec import ModelSpec
 
@@ -59,7 +59,8 @@ class Classifier:
         Args:
             model: the name of a shipped model, or the path of a model file (anything with a
                 suffix or a slash is a path); None for the shipped default, in INT8 where the
-                engine is faster by it. A path that ends in .engine or .plan is opened by TensorRT.
+                engine computes it as such, else in FP32. A path that ends in .engine or .plan is
+                opened by TensorRT.
             device: "auto" takes the model's cached TensorRT engine where TensorRT and a GPU are,
                 else ONNX Runtime on CUDA, else "cpu": OpenVINO where it is installed, else ONNX
                 Runtime; a warning says why, if a GPU stays unused. "tensorrt", "cuda", "openvino"
@@ -74,10 +75,11 @@ class Classifier:
         Raises:
             ModelError: the model is missing, damaged, or of another task.
             BackendError: the device cannot be had.
+            ArgumentError: `threads` or `batch_size` is no whole number from 1.
         """
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r}: expected a whole number from 1")
+                raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
         self.name = default_for(device) if model is None else os.fspath(model)
         self.batch_size = batch_size
         self._backend = open_backend(self.name, device, threads, build, batch_size)
@@ -165,6 +167,7 @@ class Classifier:
 
         Raises:
             ImageError: an input is not a usable image (its number is in the message).
+            ArgumentError: `color` or `errors` is another word.
         """
         _check_choices(color, errors)
         cut = partial(self.crop, color=color)
@@ -218,6 +221,7 @@ class Classifier:
 
         Raises:
             ImageError: frame, boxes or landmarks are not usable, or differ in number.
+            ArgumentError: `color` or `errors` is another word.
         """
         _check_choices(color, errors)
         pixels = images.load(frame, color)
@@ -266,7 +270,17 @@ class Classifier:
         landmarks: Optional[Any] = None,
         color: str = "bgr",
     ) -> np.ndarray:
-        """What the network sees of one face: uint8 (S, S, 3) in the model's colour order."""
+        """What the network sees of one face: uint8 (S, S, 3) in the model's colour order.
+
+        Args:
+            image: as a crop in `__call__`.
+            box, landmarks: of one face, as in `in_frame`; without them the image is a face crop.
+            color: channel order of an array.
+
+        Raises:
+            ImageError: image, box or landmarks are not usable.
+            ArgumentError: `color` is another word.
+        """
         pixels = images.load(image, color)
         spec = self.spec
         matrix = cropping.face_matrix(pixels.shape, spec.crop, box, landmarks)
@@ -340,9 +354,9 @@ class Classifier:
 
 def _check_choices(color: str, errors: str) -> None:
     if color not in images.CHANNELS:
-        raise ValueError(f"color={color!r}: expected 'bgr' or 'rgb'")
+        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
     if errors not in ("raise", "return"):
-        raise ValueError(f"errors={errors!r}: expected 'raise' or 'return'")
+        raise ArgumentError(f"errors={errors!r}: expected 'raise' or 'return'")
 
 
 def _listed(part: Optional[Iterable[Any]], name: str) -> Optional[list[Any]]:

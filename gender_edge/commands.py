@@ -74,13 +74,13 @@ def _rows(
 def models(arguments: argparse.Namespace) -> int:
     """What is shipped, what of it a budget allows, or what one model says of itself."""
     limits = (arguments.budget_ms, arguments.max_mb, arguments.min_accuracy)
-    if arguments.model:
-        if limits != (None, None, None):
+    if limits != (None, None, None):
+        if arguments.model:
             raise DataError(f"a budget chooses a model; leave {arguments.model} out, or the budget")
-        return _describe(arguments.model, arguments.json)
-    if all(limit is None for limit in limits):
-        return _list(arguments)
-    return _choose(arguments, choose.Budget(*limits))
+        return _choose(arguments, choose.Budget(*limits))
+    if arguments.device != "auto" or arguments.threads is not None:
+        raise DataError("--device and --threads are where a budget is timed; give one, or neither")
+    return _describe(arguments.model, arguments.json) if arguments.model else _list(arguments)
 
 
 def _describe(model: str, as_json: bool) -> int:
@@ -100,7 +100,7 @@ def _describe(model: str, as_json: bool) -> int:
 
 def _choose(arguments: argparse.Namespace, budget: choose.Budget) -> int:
     """The one model and engine that a budget allows, on stdout; all of them on stderr."""
-    found, left_out = choose.candidates(arguments.device, arguments.threads)
+    found, left_out = choose.candidates(arguments.device, arguments.threads, budget)
     for c in found:
         print(f"# {c} ({'recorded' if c.recorded else 'measured now'})", file=sys.stderr)
     for reason in left_out:

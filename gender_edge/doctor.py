@@ -29,7 +29,7 @@ PACKAGES = (
 def examine() -> dict[str, Any]:
     """Everything that decides what runs where, as text; what is missing says why."""
     api, device = _tried(tensorrt_api.load), _tried(cuda.open_device)
-    kept = _tried(lambda: list(engines.cached()))
+    kept, shipped = _tried(lambda: list(engines.cached())), _tried(zoo.names)
     return {
         "gender_edge": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
@@ -41,7 +41,7 @@ def examine() -> dict[str, Any]:
         "cached engines": [str(kept)]
         if isinstance(kept, GenderEdgeError)
         else [_engine(path, info, api, device) for path, info in kept],
-        "shipped models": zoo.names(),
+        "shipped models": [str(shipped)] if isinstance(shipped, GenderEdgeError) else shipped,
         "default": _default(),
         "face detector": str(_tried(faces.detector)),
         "gstreamer": "installed" if gstreamer.installed() else "not installed",

@@ -107,7 +107,7 @@ class EngineInfo:
                 f"{path}: missing; an engine needs the file written beside it (labels, crop rule, "
                 f"calibration): copy both, or {rebuild}"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path}: cannot be read ({error}); {rebuild}") from error
 
 

@@ -215,12 +215,9 @@ def spec_of(content: bytes, name: str) -> ModelSpec:
     Raises:
         ModelError: it is damaged, or not one of this package.
     """
-    from .backends.onnx import OnnxBackend  # the same checks as for running it
+    from .backends import onnx  # here: it is missing where only engines are run
 
-    backend = OnnxBackend(content, name, device="cpu", threads=1)
-    spec = backend.spec
-    backend.close()
-    return spec
+    return ModelSpec.of_model(*onnx.described(onnx.open_session(content, name, threads=1)), name)
 
 
 def _in_precision(spec: ModelSpec, wanted: Optional[str]) -> ModelSpec:

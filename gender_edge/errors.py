@@ -17,6 +17,10 @@ class DataError(GenderEdgeError, ValueError):
     """A labelled folder or list cannot be read."""
 
 
+class ArgumentError(GenderEdgeError, ValueError):
+    """An argument has none of the values that are accepted."""
+
+
 class BudgetError(GenderEdgeError, ValueError):
     """A limit that a model is to be chosen by is no number, or not in its unit."""
 

@@ -94,11 +94,20 @@ def worst_judged(
     found = [
         {"set": name, "group": row["group"], "balanced_accuracy": row["balanced_accuracy"]}
         for name, figures in sets.items()
-        for row in figures.get("groups") or ()
-        if min(row[f"{label}_right"]["n"] for label in LABELS) >= SMALLEST_GROUP
-        and (not adults or _of_adults(row["group"]))
+        if (row := worst(figures.get("groups") or (), adults))
     ]
     return min(found, key=lambda row: row["balanced_accuracy"]["value"], default=None)
+
+
+def worst(rows: Sequence[dict[str, Any]], adults: bool = False) -> Optional[dict[str, Any]]:
+    """Of rows as `groups` gives them, that of the least balanced accuracy; see `worst_judged`."""
+    told = (
+        row
+        for row in rows
+        if min(row[f"{label}_right"]["n"] for label in LABELS) >= SMALLEST_GROUP
+        and (not adults or _of_adults(row["group"]))
+    )
+    return min(told, key=lambda row: float(row["balanced_accuracy"]["value"]), default=None)
 
 
 def _of_adults(group: str) -> bool:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from . import headers
-from .errors import ImageError
+from .errors import ArgumentError, ImageError
 
 Image = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray, Any]
 
@@ -33,6 +33,7 @@ def load(image: Image, color: str = "bgr") -> np.ndarray:
 
     Raises:
         ImageError: with what was wrong and what to do.
+        ArgumentError: `color` is another word.
     """
     if isinstance(image, (str, os.PathLike)):
         path = os.fsdecode(image)
@@ -112,7 +113,7 @@ def _unknown(name: str) -> ImageError:
 
 def _from_array(array: np.ndarray, color: str) -> np.ndarray:
     if color not in CHANNELS:
-        raise ImageError(f"color={color!r}: expected 'bgr' or 'rgb'")
+        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
     if array.dtype != np.uint8:
         note = " with NaN or infinite values" if _has_non_finite(array) else ""
         raise ImageError(

@@ -4,6 +4,7 @@ difference. On numpy alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -33,10 +34,17 @@ def balanced(right: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     parts = [proportion(right[truth]), proportion(right[~truth])]
     if any(p["value"] is None for p in parts):
         return {"value": None, "low": None, "high": None, "n": len(right)}
-    value = float(np.mean([p["value"] for p in parts]))
-    down = float(np.hypot(*(p["value"] - p["low"] for p in parts))) / 2
-    up = float(np.hypot(*(p["high"] - p["value"] for p in parts))) / 2
-    return {"value": value, "low": value - down, "high": value + up, "n": len(right)}
+    return {**mean(parts), "n": len(right)}
+
+
+def mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of independent figures with intervals: value, low, high; the half-widths add in
+    quadrature.
+    """
+    value = sum(f["value"] for f in figures) / len(figures)
+    down = sum((f["value"] - f["low"]) ** 2 for f in figures) ** 0.5 / len(figures)
+    up = sum((f["high"] - f["value"]) ** 2 for f in figures) ** 0.5 / len(figures)
+    return {"value": value, "low": value - down, "high": value + up}
 
 
 def cross_entropy(female: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

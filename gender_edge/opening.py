@@ -24,7 +24,6 @@ def open_backend(
         ModelError: the model is missing, damaged, or of another task.
         BackendError: the device cannot be had.
     """
-    # Imported here: engines take most of the import time, and only one of them is needed.
     chosen = engine_of(source, device)
     if build and (chosen != "tensorrt" or source.endswith(engines.SUFFIXES)):
         reason = engines.obstacle() if device == "auto" else None
@@ -32,6 +31,7 @@ def open_backend(
             f"build=True: there is no engine to build for {source!r} on device={device!r}"
             f"{f' ({reason})' if reason else ''}; leave build out"
         )
+    # Imported here: engines take most of the import time, and only one of them is needed.
     if chosen == "tensorrt":
         from .backends.tensorrt import TensorRTBackend
 
@@ -56,11 +56,13 @@ def open_backend(
 def default_for(device: str) -> str:
     """The shipped default, in the precision that pays on what would open it on a device."""
     name = zoo.default()
-    if engine_of(name, device) != "cpu":
+    engine = engine_of(name, device)
+    if engine in ("tensorrt", "openvino"):
         return name
     from .backends import onnx
 
-    return zoo.default("int8" if onnx.int8_pays() else "fp32")
+    pays = onnx.int8_pays(onnx.CPU if engine == "cpu" else onnx.CUDA)
+    return zoo.default("int8" if pays else "fp32")
 
 
 def _engine(source: str, build: bool) -> Path:

@@ -22,7 +22,7 @@ import numpy as np
 from .batcher import Batcher
 from .camera import Camera, Frame, shown
 from .classifier import Classifier
-from .errors import ImageError
+from .errors import ArgumentError, ImageError
 from .faces import Faces, as_faces
 from .lane import Lane
 from .tracks import Smoothing, Track, Tracker
@@ -95,6 +95,10 @@ class Pipeline:
         smoothing: how answers become labels; None for the usual rule.
         max_batch, max_delay: of the shared batches, in faces (None: the classifier's) and seconds.
         keep_frames: hand out each frame's pixels with its result.
+
+    Raises:
+        ArgumentError: `sources` is no list, or empty; or as `Batcher`.
+        DataError: a source cannot be opened.
     """
 
     def __init__(
@@ -109,10 +113,10 @@ class Pipeline:
         keep_frames: bool = False,
     ) -> None:
         if isinstance(sources, str):
-            raise ValueError(f"sources={sources!r}: expected a list, [{sources!r}]")
+            raise ArgumentError(f"sources={sources!r}: expected a list, [{sources!r}]")
         sources = list(sources)
         if not sources:
-            raise ValueError("sources: expected at least one camera")
+            raise ArgumentError("sources: expected at least one camera")
         self._detector, self._keep_frames = detector, keep_frames
         given = [source for source in sources if isinstance(source, Camera)]
         self._lanes: list[Lane] = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
 from .errors import ModelError
+from .measures import mean
 
 REGISTRY = "registry.json"
 
@@ -57,18 +58,7 @@ class Entry:
                 f"{self.name}: tested on {', '.join(sets)} and not on {', '.join(missing)}, so its "
                 "accuracy does not compare with the default model's; evaluate it there"
             )
-        return mean_accuracy([sets[name]["balanced_accuracy"] for name in names])
-
-
-def mean_accuracy(sets: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of several sets' figures with intervals: value, low, high.
-
-    The sets are independent, so the half-widths of their intervals add in quadrature.
-    """
-    value = sum(s["value"] for s in sets) / len(sets)
-    down = sum((s["value"] - s["low"]) ** 2 for s in sets) ** 0.5 / len(sets)
-    up = sum((s["high"] - s["value"]) ** 2 for s in sets) ** 0.5 / len(sets)
-    return {"value": value, "low": value - down, "high": value + up}
+        return mean([sets[name]["balanced_accuracy"] for name in names])
 
 
 def folder() -> Path:

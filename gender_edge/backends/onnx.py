@@ -67,12 +67,13 @@ class OnnxBackend:
             )
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.spec = ModelSpec.of_model(*described(self._session), source)
-        if self.spec.precision == "int8" and not int8_pays():
+        if self.spec.precision == "int8" and not int8_pays(self.provider):
             logger.warning(
-                "%s: %s computes INT8 in float, slower than FP32; take the FP32 model, or ONNX "
-                "Runtime %d.%d or newer",
+                "%s: %s on %s does not compute INT8 as such, and slower than FP32; take the FP32 "
+                "model, or TensorRT on a GPU, or on a CPU ONNX Runtime %d.%d or newer",
                 source,
                 self.name,
+                self.provider,
                 *INT8_FUSED_SINCE,
             )
         self._input = self._session.get_inputs()[0].name
@@ -108,8 +109,13 @@ def _packages() -> str:
     return f"installed: {', '.join(found) or 'neither onnxruntime nor onnxruntime-gpu by name'}"
 
 
-def int8_pays() -> bool:
-    """Whether this ONNX Runtime computes our INT8 files in INT8, which is what makes them fast."""
+def int8_pays(provider: str = CPU) -> bool:
+    """Whether this ONNX Runtime computes our INT8 files in INT8, which is what makes them fast.
+
+    Its CUDA provider has no kernels for quantised convolutions (onnxruntime#12229, #24807).
+    """
+    if provider != CPU:
+        return False
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     return version >= INT8_FUSED_SINCE
 

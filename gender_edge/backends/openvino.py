@@ -40,7 +40,7 @@ class OpenVINOBackend:
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
-            BackendError: OpenVINO cannot be imported.
+            BackendError: OpenVINO cannot be imported, or cannot compile the model.
         """
         try:
             import openvino
@@ -55,20 +55,25 @@ class OpenVINOBackend:
             self._options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             network = self._core.read_model(model)
-            self.spec = _spec(network, source)
-            if self.spec.precision == "int8":
-                # In bfloat16 the few layers between (luminance above all) were rounded in one size
-                # of batch and not in another: other answers, for no more speed.
-                self._options["INFERENCE_PRECISION_HINT"] = "f32"
-            # Large files would need their weights in memory once more.
-            own = {n for n in often if n <= LARGEST_OWN} if len(model) <= SMALL else set()
+        except RuntimeError as error:
+            raise ModelError(
+                f"{source}: OpenVINO cannot read it, it is damaged or not an ONNX model ({error}); "
+                "fetch or export it again"
+            ) from error
+        self.spec = _spec(network, source)
+        if self.spec.precision == "int8":
+            # In bfloat16 the few layers between (luminance above all) were rounded in one size of
+            # batch and not in another: other answers, for no more speed.
+            self._options["INFERENCE_PRECISION_HINT"] = "f32"
+        # Large files would need their weights in memory once more.
+        own = {n for n in often if n <= LARGEST_OWN} if len(model) <= SMALL else set()
+        try:
             self._compiled: Optional[dict[Optional[int], _Compiled]] = {
                 size: self._compile(network, size) for size in (None, *sorted(own))
             }
         except RuntimeError as error:
-            raise ModelError(
-                f"{source}: OpenVINO cannot open it, it is damaged or not an ONNX model ({error}); "
-                "fetch or export it again"
+            raise BackendError(
+                f"{source}: OpenVINO cannot compile it ({error}); use device='onnxruntime'"
             ) from error
         precision = self._compiled[None].precision
         self.provider = "CPU" if self.spec.precision == "int8" else f"CPU {precision}"

@@ -124,14 +124,14 @@ class TensorRTBackend:
         try:
             with self._device.current():
                 array = gpu_arrays.borrow(batch, slot.stream, self._device.index)
-                index = cuda.index_of(array.address) if array.shape[0] else self._device.index
-                if index != self._device.index:
-                    raise gpu_arrays.elsewhere(index, self._device.index)
                 side = self.spec.input_size
                 if len(array.shape) != 4 or array.shape[1:] != (side, side, 3):
                     raise ImageError(
                         f"crops on the GPU {array.shape}: expected uint8 (N, {side}, {side}, 3)"
                     )
+                index = cuda.index_of(array.address) if array.shape[0] else self._device.index
+                if index != self._device.index:
+                    raise gpu_arrays.elsewhere(index, self._device.index)
                 if array.address % ALIGNMENT:
                     raise ImageError(
                         f"crops on the GPU start at an address that is no multiple of {ALIGNMENT}, "

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import Classifier, DataError, images
+from gender_edge import ArgumentError, Classifier, DataError, images
 from gender_edge.batcher import Batcher
 from gender_edge.camera import Camera
 from gender_edge.faces import Detector, Faces
@@ -193,7 +193,7 @@ def test_closing_in_the_middle_ends_everything(portrait_clip: Path, classifier: 
     pipeline.close()
     pipeline.close()
     assert threading.active_count() == before
-    with pytest.raises(ValueError, match="at least one camera"):
+    with pytest.raises(ArgumentError, match="at least one camera"):
         Pipeline([], classifier, Scripted(1))
 
 
@@ -293,7 +293,7 @@ def test_pictures_are_dropped_at_once(
 def test_sources_are_any_list_but_no_word(portrait_clip: Path, classifier: Classifier) -> None:
     with Pipeline((str(portrait_clip) for _ in range(2)), classifier, Scripted(1)) as pipeline:
         assert {result.camera for result in pipeline} == {0, 1}
-    with pytest.raises(ValueError, match="expected a list"):
+    with pytest.raises(ArgumentError, match="expected a list"):
         Pipeline(str(portrait_clip), classifier, Scripted(1))
 
 
@@ -308,7 +308,7 @@ def test_it_opens_whole_or_not_at_all(
         with pytest.raises(DataError, match="no such file"):
             Pipeline([given[0], str(tmp_path / sources), given[1]], classifier, Scripted(1))
     else:
-        with pytest.raises(ValueError, match="max_batch=0"):
+        with pytest.raises(ArgumentError, match="max_batch=0"):
             Pipeline(given, classifier, Scripted(1), max_batch=0)
     assert all(camera.ended for camera in given) and threading.active_count() == before
 

@@ -162,6 +162,22 @@ def test_best_opens_it() -> None:
         Classifier.best(device="tpu")
 
 
+def test_what_is_too_large_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that has room for small models only must not load the others to time them."""
+    opened = []
+
+    def latency(entry: zoo.Entry, *options: Any) -> tuple[float, bool]:
+        opened.append(entry.name)
+        return 1.0, True
+
+    monkeypatch.setattr(choose, "_latency", latency)
+    small = {name for name in zoo.names() if zoo.entry(name).bytes <= 1e6}
+    assert choose.best(max_mb=1, device="onnxruntime").name in small
+    assert set(opened) == small < set(zoo.names())
+    with pytest.raises(ModelError, match=r"fits at most 0\.001 MB; there are left out: .* MB, "):
+        choose.best(max_mb=0.001, device="onnxruntime")
+
+
 @pytest.mark.usefixtures("recorded")
 def test_a_model_that_an_engine_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     latency: Any = choose._latency
@@ -186,6 +202,9 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith("\tonnxruntime\n")
     assert main(["models", "--min-accuracy", "100"]) == 2
     assert "fits right on at least 100 %" in capsys.readouterr().err
+    for argv in (["--threads", "2"], ["slim_int8", "--device", "cpu"]):
+        assert main(["models", *argv]) == 2
+        assert "where a budget is timed" in capsys.readouterr().err
     assert main(["models", "--budget-ms", "nan"]) == 2
     assert "budget_ms=nan: expected" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 import gender_edge
-from gender_edge import BackendError, Classifier, ImageError, ModelError, Prediction, zoo
+from gender_edge import (
+    ArgumentError,
+    BackendError,
+    Classifier,
+    ImageError,
+    ModelError,
+    Prediction,
+    zoo,
+)
 from tests.conftest import PORTRAIT_BOX
 
 LANDMARKS = [[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]]
@@ -103,7 +111,7 @@ def test_one_bad_input_raises_or_takes_one_place(classifier: Classifier, face: n
     assert isinstance(results[70], ImageError)
     assert all(isinstance(r, Prediction) for i, r in enumerate(results) if i != 70)
     assert len(classifier(["missing.jpg"], errors="return")) == 1
-    with pytest.raises(ValueError, match="'raise' or 'return'"):
+    with pytest.raises(ArgumentError, match="'raise' or 'return'"):
         classifier(inputs, errors="ignore")
 
 
@@ -123,7 +131,7 @@ def test_in_frame_refuses_what_does_not_fit(classifier: Classifier, face: np.nda
         classifier.in_frame(face, 5)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="face 1: neither a box nor landmarks"):
         classifier.in_frame(face, [(0, 0, 90, 90), None])
-    with pytest.raises(ValueError, match="'bgr' or 'rgb'"):
+    with pytest.raises(ArgumentError, match="'bgr' or 'rgb'"):
         classifier("a.jpg", color="rbg", errors="return")
 
 
@@ -155,7 +163,7 @@ def test_predict_refuses_other_crops(classifier: Classifier) -> None:
 
 def test_nonsense_options() -> None:
     for options in ({"threads": 0}, {"threads": "2"}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="whole number"):
+        with pytest.raises(ArgumentError, match="whole number"):
             Classifier(**options)  # type: ignore[arg-type]
 
 
@@ -199,6 +207,7 @@ def test_the_cpu_is_not_taken_in_silence(
     monkeypatch.setattr("gender_edge.backends.installed.onnxruntime_cuda", lambda: True)
     with Classifier() as classifier:
         assert "CPUExecutionProvider" in repr(classifier)
+        assert classifier.name == zoo.default("fp32")  # CUDA would not compute INT8 as such
     assert "the CPU is used: this ONNX Runtime has " in caplog.text
     assert "pip install onnxruntime-gpu" in caplog.text
 

@@ -216,9 +216,10 @@ def test_sidecar_errors(tmp_path: Path) -> None:
     sidecar(path).write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(ModelError, match="another format"):
         Classifier(path)
-    sidecar(path).write_text("{")
-    with pytest.raises(ModelError, match="cannot be read"):
-        Classifier(path)
+    for damaged in ("{", "null", '"a"'):
+        sidecar(path).write_text(damaged)
+        with pytest.raises(ModelError, match="cannot be read"):
+            Classifier(path)
     sidecar(path).unlink()
     with pytest.raises(ModelError, match="missing"):
         Classifier(path)

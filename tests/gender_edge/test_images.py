@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gender_edge import ImageError, headers, images
+from gender_edge import ArgumentError, ImageError, headers, images
 
 
 def encoded(array: np.ndarray, suffix: str) -> bytes:
@@ -109,7 +109,7 @@ def test_pil_images_that_cannot_be_used(picture: np.ndarray) -> None:
 
 
 def test_wrong_color_word_and_type_are_refused(picture: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="'bgr' or 'rgb'"):
+    with pytest.raises(ArgumentError, match="'bgr' or 'rgb'"):
         images.load(picture, "rbg")
     with pytest.raises(ImageError, match="cannot read an image from int"):
         images.load(3)

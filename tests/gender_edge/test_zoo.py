@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gender_edge import Classifier, ModelError, zoo
+from gender_edge import Classifier, ModelError, doctor, zoo
 
 
 @pytest.fixture
@@ -40,3 +40,6 @@ def test_a_registry_without_its_keys(models: Path) -> None:
         zoo._registry.cache_clear()
         with pytest.raises(ModelError, match=f"has no .*{missing}"):
             zoo.default()
+    assert (
+        "has no default, models" in doctor.examine()["shipped models"][0]
+    )  # which looks for such damage
