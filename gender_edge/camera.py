@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-import re
 import threading
 import time
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional, Union
 
 import cv2
@@ -18,6 +16,7 @@ import numpy as np
 
 from . import gstreamer
 from .errors import DataError
+from .sources import by_gstreamer, is_address, is_file, is_pipeline, shown
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +26,6 @@ STALE_AFTER = 3.0  # s without a frame before the source counts as lost
 CLOSING = 0.5  # s that closing waits for OpenCV to return
 EXITING = (
     10.0  # s that the end of the program waits for that: OpenCV gives a silent camera up before
-)
-
-_ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
-_VIDEO = re.compile(
-    r"(https?|file)://[^?#]+\.(avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)([?#]|$)", re.IGNORECASE
-)
-# All up to the last @: a password that nobody quoted may hold any sign.
-_CREDENTIALS = re.compile(
-    r"([a-z][\w+.-]*://)(?=[^/@\s]*[:@])(?:(?!\s!\s).)*@", re.IGNORECASE | re.DOTALL
-)
-_QUERY = re.compile(
-    r"([a-z][\w+.-]*://(?:(?!\s!\s)[^?])*\?)((?:(?!\s!\s|\s[\w-]+=).)+)", re.IGNORECASE | re.DOTALL
-)
-_VALUE = re.compile(r"([^&=]+=)[^&]*|[^&]+")  # of a key in a query, or what has no key
-_SECRET = re.compile(
-    r"""([\w.-]*(?:user|usr|login|account|pass|pwd|pw|secret|token|auth|key|signature)[\w.-]*\s*=\s*)
-    ("(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?:(?!&|\s!\s|\s[\w-]+=).)+)""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
 
@@ -90,6 +71,7 @@ class Camera:
 
     Attributes:
         source: as given.
+        fps: frames a second that a file states (25 where it does not); None of other sources.
         dropped: frames that nobody took.
         reconnects: how often a source that was lost gave frames again.
 
@@ -108,8 +90,8 @@ class Camera:
     ) -> None:
         text = str(source)
         self.source: Union[int, str] = int(text) if text.isdigit() else text
-        file = isinstance(self.source, str) and _is_file(self.source)
-        if _by_gstreamer(self.source):
+        file = isinstance(self.source, str) and is_file(self.source)
+        if by_gstreamer(self.source):
             gstreamer.check(str(self.source))
         self.live = not file if live is None else live
         self.dropped, self.reconnects = 0, 0
@@ -122,6 +104,7 @@ class Camera:
         capture = _open(self.source, None) if file else None
         if capture is None and file:
             raise DataError(f"{shown(text)}: OpenCV cannot read it as a video")
+        self.fps = None if capture is None else capture.get(cv2.CAP_PROP_FPS) or 25.0
         name = f"camera {shown(text)}"
         self._thread = threading.Thread(target=self._run, args=(capture,), name=name, daemon=True)
         _begun.add(self)
@@ -208,11 +191,12 @@ class Camera:
                 lost = number > 0 and not over
                 continue
             self.reconnects, lost = self.reconnects + lost, False
-            fps = (capture.get(cv2.CAP_PROP_FPS) or 25.0) if self._finite else None
-            pause = FIRST_PAUSE if fps is None else 0.0
-            if fps is not None and self.live:
-                due = self._play(due, fps)
-            self._offer(image, number, None if fps is None else self._place(capture, number, fps))
+            pause, moment = FIRST_PAUSE, None
+            if self.fps is not None:
+                pause, moment = 0.0, self._place(capture, number, self.fps)
+                if self.live:
+                    due = self._play(due, self.fps)
+            self._offer(image, number, moment)
             del image  # it may take long until the next one
             number += 1
         if capture is not None:
@@ -262,38 +246,6 @@ def _end() -> None:
         camera._thread.join(max(0.0, end - time.monotonic()))
 
 
-def shown(source: Union[int, str]) -> str:
-    """A source as it may be shown: without user and password, be they an address's or a pipeline's
-    properties, and without the values of an address's query, whose keys say nothing of what is
-    secret. In doubt too much goes: `rtsp://host:554/a@b` becomes `rtsp://b`.
-    """
-    bare = _CREDENTIALS.sub(r"\1", str(source))
-    masked = _QUERY.sub(lambda found: found[1] + _VALUE.sub(r"\1***", found[2]), bare)
-    return _SECRET.sub(r"\1***", masked)
-
-
-def _is_address(source: str) -> bool:
-    return _ADDRESS.match(source) is not None
-
-
-def _is_pipeline(source: Union[int, str]) -> bool:
-    return (
-        isinstance(source, str)
-        and "!" in source
-        and not _is_address(source)
-        and not _exists(source)
-    )
-
-
-def _by_gstreamer(source: Union[int, str]) -> bool:
-    """Whether a source is a pipeline for GStreamer's own packages, which tell its end from a camera
-    that went away; an OpenCV with GStreamer, which does not, runs it only where these are missing.
-    """
-    return _is_pipeline(source) and (
-        gstreamer.installed() or not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
-    )
-
-
 def _next(capture: cv2.VideoCapture) -> Optional[np.ndarray]:
     """The next picture; None where there is none, or it cannot be decoded."""
     try:
@@ -309,28 +261,6 @@ def _at_end(capture: object) -> bool:
     return isinstance(capture, gstreamer.Appsink) and capture.ended
 
 
-def _is_file(source: str) -> bool:
-    """Whether a source has an end: a file, numbered pictures, or a video at an address.
-
-    Raises:
-        DataError: it looks like a file and is not there.
-    """
-    if _is_address(source):
-        return _VIDEO.match(source) is not None
-    if _is_pipeline(source) or source.startswith("/dev/"):
-        return False
-    if not _exists(source) and not re.search(r"%0?\d*d", source):
-        raise DataError(f"{source}: no such file, and neither device number nor address")
-    return True
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # too long for a path, as pipelines are
-        return False
-
-
 def _open(source: Union[int, str], patience: Optional[float]) -> Optional[cv2.VideoCapture]:
     """An opened capture, or None. Without patience, as for a file, OpenCV waits half a minute."""
     limits = []
@@ -338,12 +268,12 @@ def _open(source: Union[int, str], patience: Optional[float]) -> Optional[cv2.Vi
         limits += [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPENING)]
         limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * patience)]
     try:
-        if isinstance(source, str) and _is_address(source):
+        if isinstance(source, str) and is_address(source):
             capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
-        elif patience is not None and _by_gstreamer(source):
+        elif patience is not None and by_gstreamer(source):
             appsink = gstreamer.Appsink(str(source), patience, OPENING)
             return appsink if appsink.opened else None  # type: ignore[return-value] # its stand-in
-        elif _is_pipeline(source):
+        elif is_pipeline(source):
             capture = cv2.VideoCapture(source, cv2.CAP_GSTREAMER)
         else:
             capture = cv2.VideoCapture(source)

@@ -164,8 +164,9 @@ def watch_cameras(arguments: argparse.Namespace) -> int:
 
 def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
     from . import saving, watch
-    from .camera import Camera, shown
+    from .camera import Camera
     from .pipeline import Pipeline
+    from .sources import shown
 
     files = saving.targets(arguments.record, arguments.sources) if arguments.record else []
     crops = saving.Crops(arguments.save_crops) if arguments.save_crops else None
@@ -188,7 +189,7 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
     tally = watch.Tally(pipeline)
     if arguments.metrics is not None:
         _serve(tally.stats, arguments.metrics, stack)
-    recorders = [saving.Recorder(f, saving.rate(c)) for f, c in zip(files, cameras)]
+    recorders = [saving.Recorder(f, c.fps or saving.FPS) for f, c in zip(files, cameras)]
     for recorder, camera in zip(recorders, cameras):
         stack.callback(recorder.close)
         print(f"# SAVES PICTURES: {shown(camera.source)} to {recorder.path}", file=sys.stderr)

@@ -8,9 +8,10 @@ import time
 from collections import deque
 from typing import Any, Optional
 
-from .camera import Camera, Frame, shown
+from .camera import Camera, Frame
 from .delays import Delays
 from .faces import Faces
+from .sources import shown
 from .tracks import Track, Tracker
 
 logger = logging.getLogger(__name__)

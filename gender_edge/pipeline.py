@@ -20,11 +20,12 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from .batcher import Batcher
-from .camera import Camera, Frame, shown
+from .camera import Camera, Frame
 from .classifier import Classifier
 from .errors import ArgumentError, ImageError
 from .faces import Faces, as_faces
 from .lane import Lane
+from .sources import shown
 from .tracks import Smoothing, Track, Tracker
 
 BACKLOG = 2  # results a camera may be ahead of who takes them
@@ -57,7 +58,7 @@ class Result:
 
     Attributes:
         camera: place of the source in the pipeline's list.
-        source: that source as `camera.shown` gives it: without passwords.
+        source: that source as `sources.shown` gives it: without passwords.
         number: of the frame, as the camera counts.
         time: when it was read, seconds since the epoch.
         moment: its place in a file, in seconds; None where the source is no file.

@@ -12,11 +12,10 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from .camera import Camera
 from .errors import DataError
 from .pipeline import Result, TrackedFace
 
-FPS = 15.0  # of a live camera's recording
+FPS = 15.0  # of a recording, where its source states no rate
 GAP = 10.0  # s for which a recording stands still at most
 CAPTION = "apparent gender, binary labels"  # the file goes where no README does
 
@@ -48,36 +47,35 @@ class Recorder:
     """A video of one camera with boxes and labels, for people who would rather look. Below each
     picture a line says what the labels are.
 
-    It plays as fast as things happened: of a live camera 15 frames a second, each the last one that
-    was there at its moment, and of a file every frame at the file's own rate. Of a camera's silence
-    of more than ten seconds nothing is seen.
+    It plays as fast as things happened: each of its frames is the last one that was there at its
+    moment. Of a silence of more than ten seconds nothing is seen.
 
     Args:
         path: of the video, written anew.
-        rate: frames a second of a file; None for a live camera.
+        rate: frames a second of the video.
 
     Raises:
         DataError: OpenCV cannot write it (when the first frame comes).
     """
 
-    def __init__(self, path: Path, rate: Optional[float] = None) -> None:
-        self.path = path
-        self._live, self._rate = rate is None, rate or FPS
+    def __init__(self, path: Path, rate: float = FPS) -> None:
+        self.path, self._rate = path, rate
         self._writer: Optional[cv2.VideoWriter] = None
         self._size: Sequence[int] = ()
         self._image: Optional[np.ndarray] = None  # shown until the next one
-        self._time = self._due = 0.0  # of that one: s since the epoch, frames since the beginning
+        self._moment = self._due = 0.0  # of that one: in seconds, and in frames since the beginning
         self._written = 0
 
     def add(self, result: Result) -> None:
         """One more frame."""
         image = drawn(result)
+        moment = result.time if result.moment is None else result.moment  # a file's own time
         if self._writer is None:
             self._begin(image)
         else:
-            self._due += self._frames_until(result.time)
+            self._due += self._frames_until(moment)
             self._write(round(self._due))
-        self._image, self._time = cv2.resize(image, self._size), result.time
+        self._image, self._moment = cv2.resize(image, self._size), moment
 
     def close(self) -> None:
         """Finish the file."""
@@ -95,25 +93,15 @@ class Recorder:
         self._writer = writer
 
     def _frames_until(self, moment: float) -> float:
-        """From the last result to one of this time; 1 if the clock was set, or much is missing."""
-        seconds = moment - self._time
-        return seconds * self._rate if self._live and 0 <= seconds <= GAP else 1.0
+        """From the last result to one of a moment; 1 if the clock was set, or much is missing."""
+        seconds = moment - self._moment
+        return seconds * self._rate if 0 <= seconds <= GAP else 1.0
 
     def _write(self, end: int) -> None:
         assert self._writer is not None
         while self._written < end:
             self._writer.write(self._image)
             self._written += 1
-
-
-def rate(camera: Camera) -> Optional[float]:
-    """Frames a second of a file; None of a live camera, whose frames come when they come."""
-    if camera.live:
-        return None
-    capture = cv2.VideoCapture(str(camera.source))
-    found = capture.get(cv2.CAP_PROP_FPS)
-    capture.release()
-    return found or FPS
 
 
 def drawn(result: Result) -> np.ndarray:

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from gender_edge import DataError
-from gender_edge.camera import FIRST_PAUSE, LONGEST_PAUSE, Camera, Frame, shown
+from gender_edge.camera import FIRST_PAUSE, LONGEST_PAUSE, Camera, Frame
+from gender_edge.sources import shown
 from tests.camera.conftest import RtspServer, drawn_number, frames, wait_for
 
 

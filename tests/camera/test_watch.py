@@ -126,6 +126,18 @@ def test_a_live_recording_takes_as_long_as_it_took(tmp_path: Path) -> None:
         Recorder(tmp_path / "none" / "a.mp4").add(result())
 
 
+def test_a_file_of_uneven_rate_is_recorded_at_its_moments(tmp_path: Path) -> None:
+    """Whatever it takes to classify them."""
+    recorder = Recorder(tmp_path / "a.mp4", 10)
+    for moment, value in ((0, 0), (0.1, 90), (1.0, 250), (1.033, 0), (2.0, 0)):
+        recorder.add(replace(result(time=7 * moment, value=value), moment=moment))
+    recorder.close()
+    fps, frames = seen(recorder.path)
+    assert fps == 10 and len(frames) == 21
+    for moment, value in ((0, 0), (0.1, 90), (0.9, 90), (1.1, 0)):
+        assert abs(frames[round(10 * moment)][:48].mean() - value) < 8
+
+
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (480, 640), (160, 120)])
 def test_a_recording_says_what_its_labels_are(size: tuple[int, int]) -> None:
     """Below the picture, where no face can be, as large as there is room."""
