@@ -158,15 +158,6 @@ def build_engine(
         capabilities=tuple(targets),
     )
     gpu, capability = _where(api, target)
-    aim = target
-    if api.is_rtx and capability not in (None, *tensorrt_api.RTX_TARGETS):
-        logger.warning(
-            "%r builds for %s, not for %s; what it builds by default may run there: that is built",
-            api,
-            ", ".join(tensorrt_api.RTX_TARGETS),
-            capability,
-        )
-        aim = replace(target, portable=True)
     digest = hashlib.sha256(content).hexdigest()
     where = f"{gpu} {capability}" if gpu else ""
     path = Path(output) if output else cache_path(digest, name, api, where, target)
@@ -174,10 +165,8 @@ def build_engine(
     with locked(path):
         if output is None and path.exists() and sidecar(path).exists():
             return path
-        network = symmetric(content) if spec.precision == "int8" else content
-        if api.strongly_typed and spec.precision != "fp32":
-            network = halve(network)
-        plan = _timed(api, gpu, network, aim, progress)
+        network = _network(content, spec.precision, api)
+        plan = _timed(api, gpu, network, _aimed(api, target, capability), progress)
         EngineInfo(
             spec=spec,
             model=name if name in zoo.names() else str(Path(name).resolve()),
@@ -190,6 +179,25 @@ def build_engine(
         ).write(path)
         write_whole(path, plan)
     return path
+
+
+def _network(content: bytes, precision: str, api: TensorRT) -> bytes:
+    """A model in the form that TensorRT computes in that precision."""
+    network = symmetric(content) if precision == "int8" else content
+    return halve(network) if api.strongly_typed and precision != "fp32" else network
+
+
+def _aimed(api: TensorRT, target: Target, capability: Optional[str]) -> Target:
+    """The target, or a portable one where RTX has none for this GPU."""
+    if not api.is_rtx or capability in (None, *tensorrt_api.RTX_TARGETS):
+        return target
+    logger.warning(
+        "%r builds for %s, not for %s; what it builds by default may run there: that is built",
+        api,
+        ", ".join(tensorrt_api.RTX_TARGETS),
+        capability,
+    )
+    return replace(target, portable=True)
 
 
 def _timed(

@@ -104,7 +104,7 @@ class TensorRT:
             raise BackendError(f"{self!r} cannot parse this network: {reasons}")
         config = builder.create_builder_config()
         self._configure(config, builder, network, target, progress)
-        cache = self._timing_cache(config, timing_cache, target)
+        cache = self._timing_cache(config, timing_cache)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise BackendError(f"{self!r} cannot build this engine: {self.reason()}")
@@ -182,7 +182,7 @@ class TensorRT:
                     f"({', '.join(RTX_TARGETS)}), or build a portable engine"
                 )
 
-    def _timing_cache(self, config: Any, content: bytes, target: Target) -> Any:
+    def _timing_cache(self, config: Any, content: bytes) -> Any:
         """None with RTX: it compiles for a GPU when it meets one, and times nothing before."""
         if self.is_rtx:
             return None

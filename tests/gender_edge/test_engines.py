@@ -320,7 +320,7 @@ def test_a_timing_cache_that_does_not_fit_begins_anew(content: bytes) -> None:
             pass
 
     config = Config()
-    assert Full()._timing_cache(config, content, Target()) == b""
+    assert Full()._timing_cache(config, content) == b""
     assert config.caches[-1] == b""
 
 
