@@ -69,8 +69,8 @@ class OnnxBackend:
         self.spec = ModelSpec.of_model(*described(self._session), source)
         if self.spec.precision == "int8" and not int8_pays(self.provider):
             logger.warning(
-                "%s: %s on %s does not compute INT8 as such, and slower than FP32; take the FP32 "
-                "model, or TensorRT on a GPU, or on a CPU ONNX Runtime %d.%d or newer",
+                "%s: %s (%s) computes INT8 in float, slower than FP32; take the FP32 model, or "
+                "TensorRT on a GPU, or on the CPU ONNX Runtime %d.%d or newer",
                 source,
                 self.name,
                 self.provider,
