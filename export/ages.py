@@ -18,10 +18,8 @@ import torch
 from tqdm import tqdm
 
 from gender_edge.errors import DataError
-from gender_edge.spec import CropRule
 
 from .architectures import build
-from .augment import evaluation_crop
 from .data import Pack
 from .files import digest, replacing
 from .precision import autocast
@@ -169,10 +167,8 @@ class _Estimates:
         parts = []
         for start in tqdm(range(0, len(chosen), BATCH), "ages", disable=None):
             numbers = [int(i) for i in chosen[start : start + BATCH]]
-            rule = CropRule()
-            crops = [evaluation_crop(pack.image(i), pack.samples[i], rule, SIDE) for i in numbers]
             with autocast(torch.device("cpu")):
-                features = self._features(torch.from_numpy(np.stack(crops))).numpy()
+                features = self._features(torch.from_numpy(pack.crops(numbers, SIDE))).numpy()
             female = np.array([[pack.samples[i].label == "female"] for i in numbers], np.float32)
             parts.append(np.concatenate([features, female], 1))
         return np.concatenate(parts)

@@ -17,13 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from gender_edge.spec import CropRule
-
 from .architectures import Network
-from .augment import evaluation_crop
 from .data import Pack
 from .files import digest, replacing
-from .precision import autocast
+from .precision import DEVICE, autocast
 from .runs import WEIGHTS, finished, trained_size
 
 logger = logging.getLogger(__name__)
@@ -72,14 +69,12 @@ def _kept(run: Path, pack: Pack) -> Answers:
 @torch.inference_mode()
 def ask(teacher: Network, pack: Pack, size: int) -> Answers:
     """A teacher's answers on aligned crops of its own input size."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    logits, embeddings, rule = [], [], CropRule()
+    teacher.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    logits, embeddings = [], []
     for start in tqdm(range(0, len(pack), BATCH), f"ask about {pack.folder.name}", disable=None):
         numbers = range(start, min(start + BATCH, len(pack)))
-        crops = [evaluation_crop(pack.image(i), pack.samples[i], rule, size) for i in numbers]
-        pixels = torch.from_numpy(np.stack(crops)).to(device)
-        with autocast(device):
+        pixels = torch.from_numpy(pack.crops(numbers, size)).to(DEVICE)
+        with autocast(DEVICE):
             both = [teacher.answer(p) for p in (pixels, pixels.flip(2))]
         logits.append(torch.stack([own.float() for own, _ in both]).mean(0).cpu())
         embedding = torch.stack([own.float() for _, own in both]).mean(0).cpu()

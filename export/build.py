@@ -11,34 +11,30 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
-from scipy.special import expit, logit
-from tqdm import tqdm
+from scipy.special import logit
 
-from gender_edge import evaluation, measures
+from gender_edge import evaluation
 from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.labelled import LABELS
 from gender_edge.spec import CropRule, ModelSpec
 
-from . import card, graph, int8, parent, plots, robustness
+from . import card, graph, int8, parent
 from .architectures import Network, in_colour
 from .calibrate import abstention_thresholds, even, fit_temperature
-from .data import look
-from .duplicates import Fingerprints, near_pairs
-from .files import digest, fresh, replacing, write
-from .findings import label_noise
-from .prepare import Places, annotated, annotation, check, learned_from, packed, stem
+from .evaluate import evaluate_step
+from .files import fresh, replacing, write
+from .prepare import Places, annotated, annotation, check, learned_from, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
 from .restore import restore
-from .runs import CONFIG, INITIAL, WEIGHTS, finished, keep_split, restored
+from .runs import CONFIG, INITIAL, WEIGHTS, finished, restored
+from .ship import ship
 from .train import train
 from .validate import targets
 
@@ -146,16 +142,18 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
         packs, validation = learned_from(recipe, places)
         crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
-        best = target.with_name("ptq.onnx")  # int8.onnx is new only when the choice is made
+        # int8.onnx is new only when the choice is made.
+        best, other = target.with_name("ptq.onnx"), target.with_name("aware.onnx")
         report = int8.choose(source, crops, validation, methods, best)
         if (lost := int8.worst(report)) > recipe.gate and recipe.aware_epochs:
             logger.warning("%s: INT8 loses %g points, taught on", target, lost)
-            taught, other = aware_step(recipe, places, workers), target.with_name("aware.onnx")
+            taught = aware_step(recipe, places, workers)
             aware = int8.choose(taught, crops, validation, methods, other, source)
             if int8.worst(aware) < lost:
                 before = {"epochs": recipe.aware_epochs, "lost": lost}
-                report, best = {**aware, "aware": before}, other
+                report, best, other = {**aware, "aware": before}, other, best
         write(target.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+        other.unlink(missing_ok=True)
         best.replace(target)  # last: where it is, its report is
         if (lost := int8.worst(report)) > recipe.gate:
             logger.warning("%s loses %g points on a set or group", target, lost)
@@ -229,93 +227,6 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
     return replace(spec, temperature=temperature, abstain_below=limits)
 
 
-def evaluate_step(
-    recipe: Recipe,
-    model: Path,
-    places: Places,
-    framings: Sequence[str] = FRAMINGS,
-    twin: Optional[Path] = None,
-) -> Path:
-    """evaluation.json, confusion.png and certainty.png beside a model: the test sets, through
-    `Classifier`.
-
-    Args:
-        framings: the first is reported in full, the others as balanced accuracy. Where there are
-            others, the model is to be shipped: robustness is measured too, and what it gave up
-            against those that it was made from.
-        twin: evaluation.json of the same weights before quantisation, noted beside the figures.
-    """
-    target = model.with_name("evaluation.json")
-    inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
-    if len(framings) > 1:
-        inputs += parent.evaluations(recipe, model, places.runs)
-    if fresh(target, *inputs):
-        return target
-    sets: dict[str, Any] = {}
-    tested: list[list[Sample]] = []
-    seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
-    with Classifier(model, device="onnxruntime") as classifier:
-        for part in recipe.test:
-            samples = [s for s in annotated(part.list, places) if s.split == part.split]
-            name = stem(part.list)
-            outcome, sets[name] = _judged(classifier, samples, framings, name)
-            tested.append(outcome.samples)
-            keep_split(outcome.samples, places.runs / recipe.name, f"{name}-{part.split}")
-            sets[name]["split"] = part.split
-            sets[name]["copies"] = _without_copies(outcome, seen)
-            if (own := f"{name}:{part.split}") in noise:
-                sets[name]["label_noise"] = noise[own]
-        content: dict[str, Any] = {
-            "spec": asdict(classifier.spec),
-            "backend": classifier.backend,
-            "validation": {
-                "sets": [f"{stem(s.list)}:{s.split}" for s in recipe.validate],
-                "abstain_error": recipe.abstain_error,
-            },
-            "sets": sets,
-        }
-        if len(framings) > 1:
-            content["robustness"] = robustness.measure(classifier, tested)
-    plots.confusion(sets, model.with_name("confusion.png"))
-    plots.certainty(sets, model.with_name("certainty.png"))
-    if twin is not None:
-        before = json.loads(twin.read_text())
-        content["twin"] = {
-            "name": before["spec"]["name"],
-            "sets": {name: s["balanced_accuracy"] for name, s in before["sets"].items()},
-        }
-    report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
-    if report.exists():
-        content["quantization"] = json.loads(report.read_text())
-    if len(framings) > 1:
-        content["against"] = parent.compared(recipe, model, places.runs)
-    write(target, json.dumps(content, indent=1) + "\n")
-    return target
-
-
-def _judged(
-    classifier: Classifier, samples: Sequence[Sample], framings: Sequence[str], name: str
-) -> tuple[evaluation.Outcome, dict[str, Any]]:
-    """A test set under the first framing, in full, and balanced accuracy under the others."""
-    progress = partial(tqdm, desc=name, disable=None)
-    outcome = evaluation.classify(classifier, samples, framing=framings[0], progress=progress)
-    figures = evaluation.report(outcome)
-    figures["ece_uncalibrated"] = _uncalibrated(outcome, classifier.spec.temperature)
-    for framing in framings[1:]:
-        other = evaluation.report(evaluation.classify(classifier, samples, framing=framing))
-        figures[f"balanced_accuracy_{framing}"] = other["balanced_accuracy"]
-    return outcome, figures
-
-
-def _uncalibrated(outcome: evaluation.Outcome, temperature: float) -> dict[str, Any]:
-    """The calibration error as it was before logits were divided by a temperature."""
-    female = np.clip(outcome.female, 1e-7, 1 - 1e-7)
-    before = expit(logit(female) * temperature)
-    right = (before >= 0.5) == outcome.truth
-    return measures.calibration_error(np.maximum(before, 1 - before), right)
-
-
 def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     """RUN/fp32/: a reference system and its figures, for `export.compare`; nothing is shipped."""
     run = places.runs / recipe.name
@@ -323,40 +234,3 @@ def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     if not fresh(model, exported, run / CONFIG):
         graph.write_spec(exported, describe(recipe, network, "fp32"), model)
     return evaluate_step(recipe, model, places, recipe.framings)
-
-
-def _without_copies(outcome: evaluation.Outcome, seen: list[Fingerprints]) -> dict[str, Any]:
-    """How many pictures have a near-duplicate in training or validation, and accuracy without."""
-    prints = look(outcome.samples)
-    copies = np.zeros(len(prints), bool)
-    for known in seen:
-        copies[near_pairs(prints, known)[:, 0]] = True
-    right = (outcome.female >= 0.5) == outcome.truth
-    without = measures.balanced(right[~copies], outcome.truth[~copies])
-    return {"count": int(copies.sum()), "balanced_accuracy_without": without}
-
-
-def ship(folder: Path, models: Path, default: bool = False, section: str = "models") -> str:
-    """Copy a finished model into the registry's folder and note its checksum; returns its name.
-
-    Args:
-        default: whether `Classifier()` shall open this one (the first one shipped does anyway).
-        section: of the registry: classifiers are "models", face detectors "detectors".
-    """
-    spec = json.loads((folder / "evaluation.json").read_text())["spec"]
-    name = str(spec["name"])
-    home = models / name
-    home.mkdir(parents=True, exist_ok=True)
-    for file in ("model.onnx", "evaluation.json", "card.md"):
-        with replacing(home / file) as copy:
-            shutil.copyfile(folder / file, copy)
-    registry_file, model = models / "registry.json", home / "model.onnx"
-    registry: dict[str, Any] = {"default": None, "models": {}}
-    if registry_file.exists():
-        registry = json.loads(registry_file.read_text())
-    entry = {"sha256": digest(model), "bytes": model.stat().st_size}
-    registry[section] = dict(sorted({**registry.get(section, {}), name: entry}.items()))
-    if section == "models" and (default or registry["default"] not in registry["models"]):
-        registry["default"] = name
-    write(registry_file, json.dumps(registry, indent=1) + "\n")
-    return name

@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .files import replacing
+
 OPTIMIZER = "optimizer"
 
 
@@ -34,9 +36,8 @@ def save(
         for key, value in state.items():
             if value is not None:
                 tensors[f"{OPTIMIZER}.{number}.{key}"] = torch.as_tensor(value).clone().contiguous()
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
 
 
 def restore(

@@ -29,6 +29,7 @@ from . import contact_sheet, findings
 from .answers import answers_of
 from .data import group
 from .duplicates import Fingerprints, components, near_pairs
+from .files import write
 from .findings import COPY, LABEL, NEAR_COPY, NO_FACE, REASONS, Finding, Pictures
 from .prepare import Places, packed, stem
 from .recipe import Recipe
@@ -79,13 +80,13 @@ def clean(
         sheet = f"{stem(source.list)}-{source.split}-{done}.png"
         contact_sheet.draw(pictures, own, done, out / sheet)
     rows = _counted(pictures, found, labels, said)
-    (out / findings.NOISE).write_text(json.dumps(rows, indent=1) + "\n")
+    write(out / findings.NOISE, json.dumps(rows, indent=1) + "\n")
     report = _table(rows) + (
         f"\n\nLabels are doubted by what {run} sees in a face. It was taught with the labels of "
         "the training splits, where\nnoise is therefore underestimated; where it errs itself, "
         "noise is overestimated."
     )
-    (out / findings.REPORT).write_text(report + "\n")
+    write(out / findings.REPORT, report + "\n")
     return report
 
 

@@ -167,6 +167,13 @@ class Pack:
         offset, height, width = (int(v) for v in self._index[number])
         return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
+    def crops(self, numbers: Iterable[int], size: int, framing: str = "landmarks") -> np.ndarray:
+        """What the runtime cuts out of these pictures, uint8 (N, size, size, 3) BGR."""
+        rule = CropRule()
+        return np.stack(
+            [evaluation_crop(self.image(i), self.samples[i], rule, size, framing) for i in numbers]
+        )
+
 
 def pack(samples: Iterable[Sample], folder: Path) -> Pack:
     """Decode every sample into `folder`, unless just these samples lie there already."""
@@ -175,20 +182,22 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
     done = folder / PACKED
     if not done.exists() or done.read_text() != content:
         folder.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)  # of an interrupted change nothing may pass for whole
         shutil.rmtree(folder / DERIVED, ignore_errors=True)
         index, stored, offset = [], [], 0
-        partial = folder / "pixels.partial"  # a training that runs keeps the old file mapped
-        with partial.open("wb") as file:
+        # Whole files: another training that runs keeps the old pixels mapped, or packs them too.
+        with replacing(folder / "pixels.u8") as partial, partial.open("wb") as file:
             for sample in tqdm(samples, desc=f"pack {folder.name}", disable=None):
                 image, kept = _shrink(images.decode(sample.read(), sample.name), sample)
                 file.write(image.tobytes())
                 index.append((offset, *image.shape[:2]))
                 stored.append(kept)
                 offset += image.size
-        partial.replace(folder / "pixels.u8")
-        write_csv(stored, folder / "samples.csv")
-        np.save(folder / "index.npy", np.array(index, np.int64))
-        done.write_text(content)
+        with replacing(folder / "samples.csv") as partial:
+            write_csv(stored, partial)
+        with replacing(folder / "index.npy") as partial:
+            np.save(partial, np.array(index, np.int64))
+        write(done, content)
     return Pack(folder)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,21 @@ BLOCK = 1 << 20  # bytes
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A file to write beside the target, which it replaces when it is whole; in a folder that is
-    made if it is not there.
+    """A file, or folder, to write beside the target, which it replaces when it is whole; in a
+    folder that is made if it is not there.
+
+    Its name is nobody else's, so that two processes can write one target: the later one stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"partial-{target.name}")
-    yield partial
-    partial.replace(target)
+    partial = target.with_name(f"partial-{uuid.uuid4().hex[:8]}-{target.name}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def fresh(output: Path, *inputs: Path) -> bool:

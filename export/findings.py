@@ -16,6 +16,7 @@ from gender_edge.labelled import Sample
 
 from .data import Pack
 from .duplicates import Fingerprints
+from .files import replacing
 from .recipe import Source
 
 NAME, NOISE, REPORT = "findings.csv", "noise.json", "report.md"
@@ -78,13 +79,12 @@ class Pictures:
 
 
 def write(pictures: Pictures, found: Iterable[Finding], trained: np.ndarray, path: Path) -> None:
-    """Write findings in their order, one a row.
+    """Write findings in their order, one a row; whole, because a list cut short would read as one.
 
     Args:
         trained: bool (N,), which pictures are trained on: those get a 1 in the column drop.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for f in found:

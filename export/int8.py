@@ -1,8 +1,8 @@
 """Which INT8 file of a network is kept: every range estimate measured on validation data.
 
-Beside it a report says what INT8 cost there, overall, by set and by group, and how much of the
-logits each layer alone blurs. The form that TensorRT takes, whose activations have half the
-steps, is judged with it: ranges that only one of the two can bear are not taken.
+A report says what INT8 cost there, overall, by set and by group, and how much of the logits each
+layer alone blurs. The form that TensorRT takes, whose activations have half the steps, is judged
+with it: ranges that only one of the two can bear are not taken.
 
 What a group loses counts only beyond chance. One face is two points of a group of fifty, so faces
 that turned wrong have to outnumber those that turned right by more than a fair coin would bring
@@ -12,7 +12,6 @@ and then one is blamed that chance made worse; that costs some teaching and no a
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ def choose(
     exact: Optional[Path] = None,
 ) -> dict[str, Any]:
     """Write the INT8 file that loses least where it loses most on validation data, in its own form
-    or in TensorRT's, and its report (.json).
+    or in TensorRT's.
 
     Args:
         crops: uint8 (N, S, S, 3), what activation ranges are estimated on.
@@ -89,7 +88,6 @@ def choose(
             },
             "layers": sensitivity(source, crops[:: max(1, len(crops) // PROBES)]),
         }
-        target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         (Path(folder) / f"{best}.onnx").replace(target)
     return report
 

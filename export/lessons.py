@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from .answers import answers_of
 from .data import Pack
+from .live_answers import LiveTeachers
 from .recipe import Recipe
 
 
@@ -19,7 +20,8 @@ class Lessons(nn.Module):
     """The loss of a recipe, with the linear map that its hints need while training.
 
     Log-softmax and NLL on labels, mixed with distillation (Hinton et al. 2015) and hints from the
-    teachers' embeddings (Romero et al. 2015, cosine distance), as far as the recipe wants them.
+    teachers' embeddings of the whole face (Romero et al. 2015, cosine distance), as far as the
+    recipe wants them.
 
     Args:
         width: length of the student's embedding.
@@ -33,8 +35,12 @@ class Lessons(nn.Module):
     def __init__(self, recipe: Recipe, width: int, packs: Sequence[Pack], runs: Path) -> None:
         super().__init__()
         self.recipe = recipe
+        self.live: Optional[LiveTeachers] = None
         if recipe.teachers:
-            said = answers_of([runs / name for name in recipe.teachers], packs)
+            teachers = [runs / name for name in recipe.teachers]
+            if recipe.teachers_see == "views":
+                self.live = LiveTeachers(teachers)
+            said = answers_of(teachers, packs)
             self.register_buffer("logits", said.logits, persistent=False)
             self.register_buffer("embeddings", said.embeddings, persistent=False)
             self.map = nn.Linear(width, said.embeddings.shape[1])
@@ -45,6 +51,7 @@ class Lessons(nn.Module):
         embedding: Tensor,
         labels: Tensor,
         numbers: Tensor,
+        pixels: Tensor,
         shares: Optional[Tensor] = None,
     ) -> Tensor:
         """The mean loss of a batch.
@@ -54,6 +61,7 @@ class Lessons(nn.Module):
             embedding: float (N, width), the student's.
             labels: int64 (N,), classes.
             numbers: int64 (N,), the pictures' places in all packs.
+            pixels: (N, S, S, 3), what the student saw of them, mixed or not.
             shares: float (N, N) of mixed pictures, as `export.mixing` gives them.
         """
         recipe = self.recipe
@@ -63,7 +71,10 @@ class Lessons(nn.Module):
         if not recipe.teachers:
             return loss
         temperature = recipe.distill_temperature
-        said = _mixed(torch.softmax(self.logits[numbers] / temperature, 1), shares)
+        if self.live is None:
+            said = _mixed(torch.softmax(self.logits[numbers] / temperature, 1), shares)
+        else:
+            said = torch.softmax(self.live(pixels) / temperature, 1)
         soft = functional.log_softmax(logits / temperature, 1)
         soft = temperature**2 * functional.kl_div(soft, said, reduction="batchmean")
         loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * soft

@@ -1,4 +1,6 @@
-"""What networks compute in here: bfloat16 where that is fast, else float32."""
+"""What networks compute on and in here: a GPU if there is one; bfloat16 where that is fast, else
+float32.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import torch
 
 from gender_edge import host
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BFLOAT16 = "avx512_bf16"  # processors with AMX have it too
 
 

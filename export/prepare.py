@@ -21,7 +21,7 @@ from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
 
 from .annotate import annotate
 from .data import PACKED, Pack, drop_copies, pack, readable, split_off
-from .files import digest, write
+from .files import digest, replacing, write
 from .recipe import Recipe, Source
 from .trunks import Trunks
 
@@ -40,7 +40,7 @@ class Places:
         models: the shipped models and their registry.
         detector: YuNet ONNX file; None where all lists have boxes already.
         whole: pictures without a box are face crops: no face is looked for in them.
-        trunks: for recipes with `init = "trunk"`.
+        trunks: for recipes with `init = "trunk"` or `"imagenet"`, and to estimate ages with.
     """
 
     data: Path
@@ -168,7 +168,8 @@ def annotated(name: str, places: Places, workers: int = 1) -> list[Sample]:
         samples = _split(_with_faces(name, readable(samples), places, workers))
         for split in {str(s.split) for s in samples}:
             (_folder(places, name, split) / PACKED).unlink(missing_ok=True)
-        write_csv(drop_copies(samples), target)
+        with replacing(target) as partial:
+            write_csv(drop_copies(samples), partial)
         write(noted, json.dumps(made_from))
     return read_labelled(target)
 

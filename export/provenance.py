@@ -1,9 +1,9 @@
-"""What a run learns from, noted when it begins: weights of other runs, and which pictures."""
+"""What a run learns from, noted when it begins: files of other runs, and which pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gender_edge import zoo
@@ -28,12 +28,43 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     kind, name = recipe.start
     starts = (name,) if kind in ("run", "pruned") else ()
     others = [run.parent / name for name in (*starts, *recipe.teachers)]
-    found = {_weights(other): digest(other / WEIGHTS) for other in others if _finished(other)}
+    files = {_weights(other): other / WEIGHTS for other in others}
+    if recipe.teachers_see == "views":  # their INT8 files answer then, see `export.live_answers`
+        for teacher in recipe.teachers:
+            files[f"the INT8 file of {teacher}"] = run.parent / teacher / "int8" / "model.onnx"
+    found = {what: digest(file) for what, file in files.items() if file.exists()}
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
+    found |= pictures_of(packs)
+    if not (run / CONFIG).exists():
+        if missing := [other for other in others if not _finished(other)]:
+            raise DataError(
+                f"{missing[0]}: no finished run; build that recipe first, or restore it from what "
+                "is shipped"
+            )
+        if absent := sorted(files.keys() - found.keys()):
+            raise DataError(
+                f"{files[absent[0]]}: is not there; build that recipe to its end, or restore it "
+                "from what is shipped"
+            )
+    keep(found, run)
+
+
+def pictures_of(packs: Sequence[Pack]) -> dict[str, str]:
+    """Digests of packs, for `keep`."""
+    found = {}
     for pack in packs:
         found[f"the pictures of {pack.folder.name}"] = pack.digest()
         found[f"the pixels of {pack.folder.name}"] = pack.pixels_digest()
+    return found
+
+
+def keep(found: Mapping[str, str], run: Path) -> None:
+    """Note digests by what they are of, or see that they are still those, if the run was begun.
+
+    Raises:
+        DataError: some are others now.
+    """
     before = noted(run)
     changed = sorted(key for key in found.keys() & before.keys() if found[key] != before[key])
     if changed:
@@ -42,12 +73,6 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
             f"train anew, or {NOTE} in it to keep what was learned then"
         )
     if not (run / CONFIG).exists():
-        if missing := [other for other in others if not _finished(other)]:
-            raise DataError(
-                f"{missing[0]}: no finished run; build that recipe first, or restore it from what "
-                "is shipped"
-            )
-        run.mkdir(parents=True, exist_ok=True)
         write(run / NOTE, json.dumps(found, indent=1))
 
 

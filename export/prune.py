@@ -28,7 +28,7 @@ from . import graph
 from .architectures import Network, build
 from .batches import batches, weights_of
 from .data import Pack
-from .precision import autocast
+from .precision import DEVICE, autocast
 from .recipe import CHOICES, Recipe
 from .runs import finished
 from .trunks import Trunks
@@ -105,8 +105,7 @@ def pruned(
     if not parent.trunk.shape():
         raise DataError(f"{type(parent.trunk).__name__} takes no widths, so it cannot be pruned")
     network = copy.deepcopy(parent).eval()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _cut(network.to(device), recipe, macs, [(p.to(device), c.to(device)) for p, c in probes])
+    _cut(network.to(DEVICE), recipe, macs, [(p.to(DEVICE), c.to(DEVICE)) for p, c in probes])
     arguments = {**recipe.arguments, **network.trunk.shape()}
     narrow = build(recipe.architecture, arguments, recipe.grayscale)
     narrow.load_state_dict(network.state_dict())

@@ -23,6 +23,7 @@ PRECISIONS = ("fp32", "int8")
 CHOICES = {
     "augmentation": ("ours", "ours_randaugment", "rotate_flip", "rotate_zoom_flip"),
     "mixing": ("", "mixup", "cutmix"),
+    "teachers_see": ("faces", "views"),
     "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("cosine", "constant"),
     "importance": ("taylor", "magnitude"),
@@ -55,6 +56,10 @@ class Recipe:
         grayscale: reduce the input to luminance in the graph.
         input_size: side of the shipped network's input, in pixels.
         sizes: side of the training crops, one entry an epoch.
+        train: the splits that it learns from.
+        validate: those that it is watched on, and that INT8's ranges, temperature and thresholds
+            are chosen on.
+        test: those that are looked at once, for the card.
         limit: how many training pictures there are, drawn by the seed from all; 0 for all.
         augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
         mixing: of the pictures of a batch with one another, "mixup" or "cutmix" (see
@@ -78,9 +83,16 @@ class Recipe:
             learning); they are pruned like the others.
         optimizer: "adamw", "adam" or "sgd".
         schedule: of the learning rate after the warm-up, "cosine" (to zero) or "constant".
+        learning_rate: the highest, at the end of the warm-up.
+        weight_decay: of kernels; biases and normalisation have none.
+        warmup: share of the whole training in which the learning rate rises from nothing.
+        batch_size: pictures a step.
+        label_smoothing: share of each label that is spread evenly over both, 0 to 1.
         average_decay: of a running mean of the weights by step, which is then what counts
             (EMA); 0 for none.
         teachers: recipes whose mean answer is distilled into this one; none for labels alone.
+        teachers_see: "faces", aligned, of which they are asked once; or "views", what the student
+            sees (see `export.live_answers`).
         distill_weight: share of the teachers' answers in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
         hint_weight: of a further term that draws a linear map of the embedding towards the
@@ -95,6 +107,7 @@ class Recipe:
         aware_epochs: how long it is taught on with rounding where it loses more; 0 for not at all.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.
+        seed: of the first weights, and of all that is drawn: pictures, their views, dropout.
         origin: what else than these sets the weights come from: published trunks, teachers.
         license: of the weights.
         protocol: for a reference system, a row of `compare`: what is done as published, what not.
@@ -133,6 +146,7 @@ class Recipe:
     label_smoothing: float = 0.0
     average_decay: float = 0.0
     teachers: tuple[str, ...] = ()
+    teachers_see: str = "faces"
     distill_weight: float = 0.5
     distill_temperature: float = 2.0
     hint_weight: float = 0.0

@@ -45,8 +45,6 @@ def restore(recipe: Recipe, places: Places, workers: int = 1) -> Path:
         recipe = replace(recipe, arguments={**recipe.arguments, **shape})
     size = json.loads(evaluation_of(file).read_text())["spec"]["input_size"]
     with replacing(run) as partial:  # whole or not there
-        if partial.exists():
-            shutil.rmtree(partial)
         remember(replace(recipe, input_size=size), partial)
         for precision in shipped:
             shutil.copytree(models / f"{recipe.name}_{precision}", partial / precision)

@@ -150,8 +150,4 @@ def _cut(
 
 
 def _female(classifier: Classifier, crops: np.ndarray) -> np.ndarray:
-    number, step = classifier.spec.labels.index("female"), classifier.batch_size
-    starts = range(0, len(crops), step)
-    return np.concatenate(
-        [classifier.probabilities(crops[i : i + step])[:, number] for i in starts]
-    )
+    return classifier.probabilities(crops)[:, classifier.spec.labels.index("female")]

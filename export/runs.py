@@ -20,7 +20,7 @@ from gender_edge.labelled import Sample
 
 from . import plots
 from .architectures import Network, build
-from .files import digest, write
+from .files import digest, replacing, write
 from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
@@ -117,9 +117,8 @@ def trained_size(run: Path) -> int:
 
 def save_weights(state: Mapping[str, Tensor], path: Path, **notes: str) -> None:
     """Write a network's weights, and notes into their header: whole or not at all."""
-    partial = path.with_name(f"partial-{path.name}")
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata=notes)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file({k: v.contiguous().cpu() for k, v in state.items()}, partial, metadata=notes)
 
 
 def trained_by(run: Path) -> str:

@@ -24,7 +24,7 @@ from .data import Pack
 from .initial import settled
 from .lessons import Lessons
 from .mixing import mixing_of
-from .precision import autocast
+from .precision import DEVICE, autocast
 from .provenance import hold
 from .recipe import Recipe
 from .runs import (
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY = 600  # s
 LARGEST_GRADIENT = 5.0  # norm
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -64,7 +63,7 @@ def train(
         validation: packs by name; balanced accuracy under each framing, and by group under the
             first, is noted every epoch.
         run: the run folder, made if needed.
-        trunks: for `init = "trunk"`, and to estimate ages with.
+        trunks: for `init = "trunk"` or `"imagenet"`, and to estimate ages with.
         workers: processes that prepare views; 0 prepares them in this one.
 
     Raises:
@@ -168,7 +167,7 @@ class _Training:
         pixels, shares = self.mix(pixels)
         with autocast(DEVICE):
             logits, embedding = self.network.answer(pixels)
-        loss = self.lessons(logits.float(), embedding.float(), labels, numbers, shares)
+        loss = self.lessons(logits.float(), embedding.float(), labels, numbers, pixels, shares)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)

@@ -52,6 +52,11 @@ class Outcome:
         """Bool (N,), whether the data set's label is female."""
         return np.array([s.label == "female" for s in self.samples])
 
+    @property
+    def right(self) -> np.ndarray:
+        """Bool (N,), whether the more probable label is the data set's."""
+        return (self.female >= 0.5) == self.truth
+
 
 def classify(
     classifier: Classifier,
@@ -126,8 +131,7 @@ def framed_text(counts: Mapping[str, int]) -> str:
 
 def report(outcome: Outcome) -> dict[str, Any]:
     """All figures of an outcome as plain numbers, ready for JSON; shares are 0 to 1."""
-    truth, female = outcome.truth, outcome.female
-    right = (female >= 0.5) == truth
+    truth, female, right = outcome.truth, outcome.female, outcome.right
     confidence = np.maximum(female, 1 - female)
     decided = outcome.decided
     rows = groups(outcome.samples, right, truth)

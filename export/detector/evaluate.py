@@ -160,8 +160,7 @@ def aligned(
             box, points = face or (None, None)
             cut.append(replace(sample, box=box, landmarks=points))
         outcome = evaluation.classify(classifier, cut)
-        right = (outcome.female >= 0.5) == outcome.truth
-        result[name] = {**balanced(right, outcome.truth), "lost": lost}
+        result[name] = {**balanced(outcome.right, outcome.truth), "lost": lost}
     return result
 
 

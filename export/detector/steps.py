@@ -25,11 +25,11 @@ from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
 
 from .. import graph
-from ..build import ship
-from ..files import digest, fresh, replacing
+from ..files import digest, fresh, replacing, write
 from ..prepare import Places, annotated, packed
 from ..quantize import METHODS, quantize
 from ..recipe import Source
+from ..ship import ship
 from . import card, evaluate
 from .network import STRIDES, SpotterNetwork, export
 from .scenes import SHAPES, Faced, scene
@@ -57,6 +57,7 @@ def build(places: Places, settings: Settings, workers: int = 1) -> Path:
 
     Raises:
         DataError, ModelError: no YuNet file is named, or it is none.
+        DataError: the run was begun with other settings, another YuNet file or other pictures.
     """
     _yunet(places)  # before hours of training, not after
     run = places.runs / RUN
@@ -142,7 +143,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
         "sets": {name: evaluate.compare(own, reference, each) for name, each in frames.items()},
     }
     samples = [s for s in annotated(ALIGNED, places) if s.split == "val"]
-    with Classifier() as classifier:
+    with Classifier(device="onnxruntime") as classifier:
         content["classifier"] = classifier.spec.name
         pair: dict[str, Detector] = {"spotter": own, "yunet": reference}
         content["aligned"] = evaluate.aligned(classifier, pair, samples)
@@ -151,7 +152,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
 
 def _keep(model: Path, content: dict[str, Any]) -> Path:
     target = model.with_name("evaluation.json")
-    target.write_text(json.dumps(content, indent=1) + "\n")
+    write(target, json.dumps(content, indent=1) + "\n")
     card.write(model.parent)
     return target
 

@@ -1,6 +1,6 @@
 """Train the detector into a run folder on scenes drawn on the fly, resumable at any moment.
 
-RUN/config.json   checkpoint.safetensors   metrics.csv   weights.safetensors
+RUN/config.json   learned_from.json   checkpoint.safetensors   metrics.csv   weights.safetensors
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from gender_edge.faces.spotter import decode
 from gender_edge.tracks import overlaps
 
 from .. import checkpoint
-from ..precision import autocast
+from ..files import digest, write
+from ..precision import DEVICE, autocast
+from ..provenance import keep, pictures_of
 from ..runs import CHECKPOINT, CONFIG, WEIGHTS, save_weights, table
-from ..train import DEVICE, LARGEST_GRADIENT, SAVE_EVERY, learning_rate
+from ..train import LARGEST_GRADIENT, SAVE_EVERY, learning_rate
 from .losses import losses
 from .network import STRIDES, WIDTHS, SpotterNetwork
 from .scenes import SHAPES, SHARES, Faced, Scene, heard, scene
@@ -122,8 +124,11 @@ def train(
         teacher: a YuNet file; None to believe every pasted face (see `scenes.heard`).
         run: the run folder, made if needed.
         workers: processes that draw scenes; 0 draws them in this one.
+
+    Raises:
+        DataError: the run was begun with other settings, another teacher or other pictures.
     """
-    _remember(settings, run)
+    _remember(settings, faced, teacher, run)
     network = SpotterNetwork(settings.widths)
     if not (run / WEIGHTS).exists():
         training = _Training(settings, run)
@@ -135,15 +140,18 @@ def train(
     return network.eval()
 
 
-def _remember(settings: Settings, run: Path) -> None:
-    run.mkdir(parents=True, exist_ok=True)
+def _remember(settings: Settings, faced: Faced, teacher: Optional[Path], run: Path) -> None:
+    """Note in the run folder what it is begun with, or see that it is still that."""
     path, own = run / CONFIG, json.loads(json.dumps(asdict(settings)))
     if path.exists() and json.loads(path.read_text()) != own:
         raise DataError(
             f"{run}: was trained with other settings (see {CONFIG}); give the same ones, or remove "
             "that folder to train anew"
         )
-    path.write_text(json.dumps(own, indent=1) + "\n")
+    file = {} if teacher is None else {"the YuNet file": digest(teacher)}
+    keep({**file, **pictures_of(faced.packs)}, run)
+    if not path.exists():
+        write(path, json.dumps(own, indent=1) + "\n")
 
 
 class _Training:

@@ -13,7 +13,7 @@ import torch
 from export import graph, recipe
 from export import train as training
 from export.__main__ import main
-from export.build import Places, annotated, build, ship, train_step
+from export.build import Places, annotated, build, train_step
 from export.data import Pack
 from export.int8 import sensitivity
 from export.lessons import Lessons
@@ -97,23 +97,6 @@ def test_onnx_answers_like_torch(built: list[str], places: Places) -> None:
         with torch.inference_mode():
             logits = network(torch.from_numpy(crops)) / classifier.spec.temperature
     np.testing.assert_allclose(found, logits.softmax(1)[:, 0], atol=1e-4)
-
-
-def test_ship_opens_a_classifier_by_default(tmp_path: Path) -> None:
-    """Never a detector; the first classifier, and later ones only if they shall be."""
-
-    def shipped(name: str, **options: Any) -> Any:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "evaluation.json").write_text(json.dumps({"spec": {"name": name}}))
-        (folder / "model.onnx").write_text(name)
-        (folder / "card.md").write_text("")
-        assert ship(folder, tmp_path / "models", **options) == name
-        return json.loads((tmp_path / "models" / "registry.json").read_text())["default"]
-
-    assert shipped("spotter", section="detectors") is None
-    assert [shipped("a"), shipped("b"), shipped("c", default=True)] == ["a", "a", "c"]
-    assert shipped("other", section="detectors") == "c"
 
 
 class InterruptionError(Exception):

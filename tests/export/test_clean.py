@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from export.architectures import build
 from export.batches import weights_of
 from export.clean import clean, cross_validated, find_wrong_labels
 from export.contact_sheet import COLUMNS, SIDE
-from export.findings import dropped, label_noise
+from export.findings import COPY, Finding, Pictures, dropped, label_noise, write
 from export.prepare import Places, packed
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
@@ -137,6 +138,23 @@ def test_wrong_labels_are_found(cleaned: Cleaned) -> None:
     assert {k: r["other"] for k, r in rows.items() if r["other"]} == {
         k: other for k, other in planted.items() if other
     }
+
+
+def test_an_interrupted_list_is_not_taken_for_a_shorter_one(
+    cleaned: Cleaned, tmp_path: Path
+) -> None:
+    def interrupted() -> Iterator[Finding]:
+        yield Finding(0, COPY, other=1)
+        raise KeyboardInterrupt
+
+    source, path = Source("faces", "train"), tmp_path / "new" / "findings.csv"
+    pictures = Pictures({source: packed(source, cleaned.places)})
+    trained = np.ones(len(pictures), bool)
+    with pytest.raises(KeyboardInterrupt):
+        write(pictures, interrupted(), trained, path)
+    assert not list(path.parent.iterdir())
+    write(pictures, [Finding(0, COPY, other=1)], trained, path)
+    assert dropped(path, source) == {pictures.samples[0].name}
 
 
 def test_only_training_pictures_are_dropped(cleaned: Cleaned) -> None:

@@ -10,9 +10,10 @@ import pytest
 from export import annotate, augment
 from export.augment import evaluation_crop, inside, scaled, training_crop
 from export.batches import draw
-from export.data import drop_copies, pack, readable, split_off
+from export.data import PACKED, drop_copies, pack, readable, split_off
 from export.duplicates import components, fingerprints, near_pairs
 from gender_edge import CropRule, DataError
+from gender_edge.evaluation import FRAMINGS
 from gender_edge.labelled import Sample
 from tests.conftest import DATA
 
@@ -152,6 +153,21 @@ def test_pack_keeps_pixels_and_scales_landmarks(tmp_path: Path) -> None:
     assert packed.samples[1].box == (0, 0, 100, 200)
     assert packed.samples[1].landmarks is not None
     assert packed.samples[1].landmarks[4] == (100.0, 50.0)
+    for framing in FRAMINGS:
+        (crop,) = packed.crops([0], 16, framing)
+        expected = evaluation_crop(small, listed[0], CropRule(), 16, framing)
+        np.testing.assert_array_equal(crop, expected)
+
+
+def test_an_interrupted_pack_leaves_no_part_of_it(samples: list[Sample], tmp_path: Path) -> None:
+    unreadable = Sample(tmp_path / "none.png", "male")
+    with pytest.raises(DataError, match=r"none\.png"):
+        pack([samples[0], unreadable], tmp_path / "pack")
+    assert not list((tmp_path / "pack").iterdir())
+    whole = pack(samples[:2], tmp_path / "pack")
+    assert {p.name for p in whole.folder.iterdir()} == {
+        *("pixels.u8", "samples.csv", "index.npy", PACKED)
+    }
 
 
 def test_training_crops_hold_what_boxes_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ from export.detector.network import STRIDES, SpotterNetwork, export  # noqa: E40
 from export.detector.scenes import Faced, Scene, scene  # noqa: E402
 from export.detector.targets import targets  # noqa: E402
 from export.prepare import Places  # noqa: E402
+from export.provenance import NOTE  # noqa: E402
 from export.quantize import quantize  # noqa: E402
+from export.runs import save_weights  # noqa: E402
 from gender_edge import DataError, ModelError, faces, zoo  # noqa: E402
 from gender_edge.faces import Spotter  # noqa: E402
 from gender_edge.labelled import Sample  # noqa: E402
@@ -243,6 +245,42 @@ def test_training_goes_on_where_it_was_stopped(
     assert len(calls) == 5
     with pytest.raises(DataError, match="other settings"):
         train.train(faced, faced, None, replace(chosen, steps=9), tmp_path / "parts")
+
+
+def test_a_training_does_not_go_on_from_another_teacher_or_other_pictures(
+    faced: Faced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where it was stopped nor to be exported: it would not be what its settings say."""
+    run, yunet, chosen = tmp_path / "run", tmp_path / "yunet.onnx", train.Settings(widths=WIDTHS)
+    yunet.write_bytes(b"one")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def go(pictures: Faced, teacher: Path) -> None:
+        train.train(pictures, pictures, teacher, chosen, run, workers=0)
+
+    monkeypatch.setattr(train, "validation_scenes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        go(faced, yunet)
+    with pytest.raises(KeyboardInterrupt):
+        go(faced, yunet)  # the same again
+    own = faced.packs[0]
+    fewer = Faced([pack(own.samples[:2], tmp_path / own.folder.name)])
+    finished = SpotterNetwork(WIDTHS).state_dict()
+    for state in (None, finished):
+        if state is not None:
+            save_weights(state, run / "weights.safetensors")
+        with pytest.raises(DataError, match="the pictures of pack and the pixels of pack were oth"):
+            go(fewer, yunet)
+        yunet.write_bytes(b"another")
+        with pytest.raises(DataError, match="begun when the YuNet file were others; remove that"):
+            go(faced, yunet)
+        yunet.write_bytes(b"one")
+    go(faced, yunet)
+    (run / NOTE).unlink()  # as before it was noted
+    go(fewer, yunet)
+    assert not (run / NOTE).exists()
 
 
 def test_without_a_teacher_nothing_is_begun(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import torch
 from scipy.special import expit, logit
 
 from export import graph, recipe
-from export.build import _uncalibrated, _without_copies, calibrated, describe
+from export.build import calibrated, describe
 from export.data import look
+from export.evaluate import _uncalibrated, _without_copies
 from export.prepare import Places
 from export.recipe import Source
 from export.runs import finished

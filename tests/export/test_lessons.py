@@ -13,6 +13,7 @@ from export.recipe import Recipe
 from export.runs import WEIGHTS, remember
 from gender_edge import DataError
 
+VIEWS = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
 SAID = Answers(torch.tensor([[2.0, -2.0], [-1.0, 1.0], [0.5, 0.0]]), torch.eye(3, 4))
 
 
@@ -38,7 +39,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_teachers_it_is_cross_entropy() -> None:
     logits, labels = torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1])
-    loss = Lessons(_recipe(), 8, [], Path())(logits, torch.randn(5, 8), labels, torch.arange(5))
+    lessons = Lessons(_recipe(), 8, [], Path())
+    loss = lessons(logits, torch.randn(5, 8), labels, torch.arange(5), VIEWS)
     assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
 
 
@@ -51,16 +53,17 @@ def test_a_perfect_student_pays_nothing(said: None) -> None:
     seen = SAID.embeddings[numbers]
     seen = torch.cat([seen, torch.zeros(2, 4 - seen.shape[1])], 1)
     labels = torch.tensor([1, 1])
-    assert lessons(SAID.logits[numbers], seen, labels, numbers).item() == pytest.approx(0, abs=1e-6)
-    assert lessons(SAID.logits[numbers.flip(0)], seen, labels, numbers).item() > 0.1
-    assert lessons(SAID.logits[numbers], seen.flip(0), labels, numbers).item() > 1
+    logits, rest = SAID.logits[numbers], (labels, numbers, VIEWS)
+    assert lessons(logits, seen, *rest).item() == pytest.approx(0, abs=1e-6)
+    assert lessons(logits.flip(0), seen, *rest).item() > 0.1
+    assert lessons(logits, seen.flip(0), *rest).item() > 1
 
 
 def test_the_share_of_teachers_is_weighed(said: None) -> None:
     logits, labels, numbers = torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.arange(3)
     loss = {
         share: Lessons(_recipe(teachers=("a",), distill_weight=share), 4, [], Path())(
-            logits, torch.randn(3, 4), labels, numbers
+            logits, torch.randn(3, 4), labels, numbers, VIEWS
         ).item()
         for share in (0.0, 0.5, 1.0)
     }
@@ -73,15 +76,14 @@ def test_of_mixed_pictures_a_mixture_is_expected(said: None) -> None:
     numbers, labels = torch.arange(2), torch.tensor([0, 1])
     logits, embedding = torch.randn(2, 2), torch.randn(2, 4)
     swapped = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    alone = lessons(logits, embedding, labels.flip(0), numbers.flip(0)).item()
-    mixed = lessons(logits, embedding, labels, numbers, swapped).item()
+    alone = lessons(logits, embedding, labels.flip(0), numbers.flip(0), VIEWS).item()
+    mixed = lessons(logits, embedding, labels, numbers, VIEWS, swapped).item()
     assert mixed == pytest.approx(alone)
     same, halves = logits[:1].expand(2, 2), torch.full((2, 2), 0.5)
     by_labels = Lessons(_recipe(), 4, [], Path())
-    ends = [by_labels(same, embedding, labels[[i, i]], numbers).item() for i in range(2)]
-    assert by_labels(same, embedding, labels, numbers, halves).item() == pytest.approx(
-        sum(ends) / 2
-    )
+    ends = [by_labels(same, embedding, labels[[i, i]], numbers, VIEWS).item() for i in range(2)]
+    both = by_labels(same, embedding, labels, numbers, VIEWS, halves)
+    assert both.item() == pytest.approx(sum(ends) / 2)
 
 
 def test_teachers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,32 @@ def test_a_run_does_not_go_on_with_other_pictures(
         train(wanted, [pack(packs[0].samples[1:], packs[0].folder)], {}, run, workers=0)
 
 
+def test_a_run_is_not_taught_on_by_another_int8_file(
+    recipe_file: Path, runs: Path, packs: list[Pack]
+) -> None:
+    """Which are what teachers of views answer with, and no others."""
+    wanted, run = child(recipe_file, "teacher"), runs / "child"
+    watching = replace(wanted, name="watching", teachers_see="views")
+    for own in (wanted, watching):
+        train(own, packs, {"faces": packs[0]}, runs / own.name, workers=0)
+        train(own, packs, {}, runs / own.name, workers=0)
+    with (runs / "tiny" / "int8" / "model.onnx").open("ab") as file:
+        file.write(b"requantised")
+    train(wanted, packs, {}, run, workers=0)
+    with pytest.raises(DataError, match=r"watching: .* the INT8 file of tiny .*; remove that"):
+        train(watching, packs, {}, runs / "watching", workers=0)
+
+
+def test_a_run_does_not_begin_without_its_teachers_int8_file(
+    recipe_file: Path, runs: Path, packs: list[Pack]
+) -> None:
+    (runs / "tiny" / "int8" / "model.onnx").unlink()
+    wanted = replace(child(recipe_file, "teacher"), teachers_see="views")
+    with pytest.raises(DataError, match=r"int8.model.onnx: is not there; build that recipe"):
+        train(wanted, packs, {}, runs / "child", workers=0)
+    assert not (runs / "child").exists()
+
+
 def test_a_run_does_not_begin_without_its_teacher(
     recipe_file: Path, runs: Path, packs: list[Pack]
 ) -> None:

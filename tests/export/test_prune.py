@@ -14,8 +14,9 @@ from export import card, graph, parent, prune, recipe
 from export.__main__ import main
 from export.architectures import Network
 from export.architectures import build as network
-from export.build import Places, build, evaluate_step, train_step
+from export.build import Places, build, train_step
 from export.data import Pack
+from export.evaluate import evaluate_step
 from export.lessons import Lessons
 from export.prune import pruned
 from export.recipe import CHOICES, Recipe, Source

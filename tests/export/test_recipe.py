@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_every_word_that_is_allowed_means_something() -> None:
     assert len(kinds) == len(OPTIMIZERS)
     schedules = recipe.CHOICES["schedule"]
     assert len({learning_rate(1.0, 0.0, 0.3, own) for own in schedules}) == len(schedules)
+
+
+def test_every_entry_is_explained() -> None:
+    text = recipe.Recipe.__doc__ or ""
+    names = [f.name for f in fields(recipe.Recipe)]
+    assert [n for n in names if not re.search(rf"^ +{n}: |`{n}`", text, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from export import build as steps
 from export import graph, recipe, rounding
 from export.architectures import Network, build
 from export.build import aware_step, quantize_step
-from export.int8 import worst
+from export.int8 import choose, worst
 from export.int8_card import quantization
 from export.prepare import Places, learned_from
 from export.quantize import WEIGHT_REACH, calibration_crops, quantize
@@ -24,6 +24,7 @@ from export.runs import finished
 from export.validate import by_file
 
 SLIM = {"stem": 8, "widths": [[8], [16]]}
+LEFT_OVER = {"ptq.onnx", "aware.onnx", "ptq.json", "aware.json"}  # of what was tried
 
 
 @pytest.fixture
@@ -101,9 +102,20 @@ def test_it_is_the_rounding_of_the_int8_file(
 
 
 def test_a_loss_past_the_gate_is_taught_away(
-    built: list[str], places: Places, recipe_file: Path, tmp_path: Path
+    built: list[str],
+    places: Places,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A gate that nothing passes: two epochs with rounding follow, kept only if they help."""
+    reports: list[dict[str, Any]] = []
+
+    def noted(*arguments: Any) -> dict[str, Any]:
+        reports.append(choose(*arguments))
+        return reports[-1]
+
+    monkeypatch.setattr(steps.int8, "choose", noted)
     shutil.copytree(places.runs, tmp_path / "runs")  # the session's own stay as built
     places = replace(places, runs=tmp_path / "runs")
     run = places.runs / "tiny"
@@ -120,13 +132,14 @@ def test_a_loss_past_the_gate_is_taught_away(
     (run / "weights.safetensors").touch()  # as if trained anew: what was taught on is of no use
     aware_step(tiny, places, workers=0)
     assert taught.stat().st_mtime_ns > first
-    own = json.loads((run / "aware.json").read_text())
+    _, own = reports
     assert own["validation"]["fp32"] == before["validation"]["fp32"]
     assert (places.runs / "tiny_aware" / "metrics.csv").read_text().count("\n") == 3
     finished(places.runs / "tiny_aware")  # its weights have the names of a plain network's
     better = worst(own) < worst(before)
     assert ("aware" in report) == better == ("with INT8's rounding" in quantization(report))
     assert worst(report) == min(worst(own), worst(before))
+    assert not {p.name for p in run.iterdir()} & LEFT_OVER
 
 
 @pytest.mark.parametrize(("lost", "winner"), [(1.0, "aware"), (3.0, "ptq")])
@@ -162,6 +175,7 @@ def test_the_file_is_the_winners_even_after_an_interruption(
     assert quantize_step(tiny, exact, places) == target
     assert target.read_text() == winner
     assert worst(json.loads(target.with_suffix(".json").read_text())) == min(lost, 2.0)
+    assert not {p.name for p in tmp_path.iterdir()} & LEFT_OVER
 
 
 class InterruptionError(Exception):

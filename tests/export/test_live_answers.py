@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export import recipe
+from export.build import Places, train_step
+from export.lessons import Lessons
+from export.live_answers import LiveTeachers
+from export.prepare import learned_from
+from gender_edge import Classifier, DataError
+
+from .conftest import drawing
+
+
+@pytest.fixture(scope="module")
+def views() -> torch.Tensor:
+    """Pictures in another size than the teacher's 32 pixels."""
+    rng = np.random.default_rng(1)
+    return torch.from_numpy(np.stack([drawing(rng, "female")[:48, :48] for _ in range(5)]))
+
+
+def test_they_say_of_views_what_the_shipped_file_says(
+    built: list[str], places: Places, views: torch.Tensor
+) -> None:
+    run = places.runs / "tiny"
+    with Classifier(run / "int8" / "model.onnx", device="onnxruntime") as teacher:
+        expected = [p.female for p in teacher(list(views.numpy()))]
+        temperature = teacher.spec.temperature
+    for pixels in (views, views.float() + 0.3):  # floats are what mixing makes
+        said = torch.softmax(LiveTeachers([run, run])(pixels) / temperature, 1)
+        assert said[:, 0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert max(expected) - min(expected) > 1e-4  # or nothing would be compared
+
+
+def test_the_loss_follows_what_is_seen(
+    built: list[str], places: Places, recipe_file: Path, views: torch.Tensor
+) -> None:
+    """A student that says what they say of these views pays nothing, and of others something."""
+    wanted = replace(
+        recipe.load(str(recipe_file)), teachers=("tiny",), teachers_see="views", distill_weight=1.0
+    )
+    packs, _ = learned_from(wanted, places, workers=0)
+    lessons = Lessons(wanted, 16, packs, places.runs)
+    logits, dark = LiveTeachers([places.runs / "tiny"])(views), torch.zeros_like(views)
+    rest = (torch.zeros(5, 16), torch.zeros(5, dtype=torch.long), torch.arange(5))
+    assert lessons(logits, *rest, views).item() == pytest.approx(0, abs=1e-6)
+    assert lessons(logits, *rest, dark).item() > 1e-3
+
+
+def test_a_student_learns_from_them(built: list[str], places: Places, recipe_file: Path) -> None:
+    student = replace(
+        recipe.load(str(recipe_file)),
+        name="watched",
+        teachers=("tiny",),
+        teachers_see="views",
+        distill_weight=1.0,
+        seed=5,
+    )
+    train_step(student, places, workers=0)
+    rows = (places.runs / "watched" / "metrics.csv").read_text().splitlines()
+    assert float(list(csv.DictReader(rows))[-1]["mean"]) > 85
+
+
+def test_a_teacher_that_was_not_built(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="python -m export build alone"):
+        LiveTeachers([tmp_path / "alone"])
