@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import scenes
 from gender_edge import DataError, images
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.samples import LABELS, Sample
 
 FPS, FRAMES = 15, 300
 SIDE = 150  # px: of a pasted picture

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gender_edge import cropping, images
 from gender_edge.errors import DataError, ImageError
 from gender_edge.faces import Detector, YuNet
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from gender_edge.spec import CropRule
 
 DETECTION_SIDE = 320  # px, of the padded picture

@@ -17,7 +17,7 @@ import numpy as np
 
 from gender_edge import cropping
 from gender_edge.evaluation import guides
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from gender_edge.spec import CropRule
 
 Box = tuple[float, ...]  # x, y, width, height in pixels

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gender_edge.errors import DataError
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule
 
 from .ages import ages_of, balancing, by_age

@@ -21,7 +21,7 @@ from scipy.special import logit
 from gender_edge import evaluation
 from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule, ModelSpec
 
 from . import card, graph, int8, parent

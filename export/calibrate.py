@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 
 
 def even(counts: Sequence[int]) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 
 from gender_edge.errors import DataError
 from gender_edge.groups import CHILD, SMALLEST_GROUP
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 
 from . import contact_sheet, findings
 from .answers import answers_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 
 from .findings import LABEL, Finding, Pictures
 

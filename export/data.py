@@ -16,7 +16,8 @@ from tqdm import tqdm
 from gender_edge import images
 from gender_edge.errors import GenderEdgeError, ImageError
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import Sample, read_csv, write_csv
+from gender_edge.lists import read_csv, write_csv
+from gender_edge.samples import Sample
 from gender_edge.spec import CropRule
 
 from .augment import evaluation_crop

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gender_edge import evaluation, measures
 from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 
 from . import parent, plots, robustness
 from .data import look

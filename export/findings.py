@@ -12,7 +12,7 @@ from typing import Optional
 import numpy as np
 
 from gender_edge.errors import DataError
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 
 from .data import Pack
 from .duplicates import Fingerprints

@@ -22,7 +22,7 @@ import onnx
 from scipy.stats import binomtest
 
 from gender_edge.groups import SMALLEST_COMPARED, group_masks
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.samples import LABELS, Sample
 from gender_edge.symmetric import symmetric
 
 from .data import Pack

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Optional
 
 from gender_edge.errors import DataError
-from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
+from gender_edge.labelled import read_labelled
+from gender_edge.lists import write_csv
+from gender_edge.samples import LABELS, Sample
 
 from .annotate import annotate
 from .data import PACKED, Pack, drop_copies, pack, readable, split_off

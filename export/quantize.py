@@ -30,7 +30,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from gender_edge.labelled import LABELS
+from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule
 
 from .augment import evaluation_crop

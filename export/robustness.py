@@ -11,7 +11,7 @@ import numpy as np
 from gender_edge import evaluation, images, measures
 from gender_edge.classifier import Classifier
 from gender_edge.errors import DataError
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from gender_edge.spec import CropRule
 
 from .augment import face_mask, inside, onto, scaled

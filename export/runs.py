@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gender_edge.errors import DataError
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 
 from . import plots
 from .architectures import Network, build

@@ -13,7 +13,7 @@ from torch import nn
 
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.groups import CHILD, adult_gap, groups, worst
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.samples import LABELS, Sample
 from gender_edge.spec import CropRule
 
 from .augment import evaluation_crop

@@ -15,7 +15,6 @@ from . import images
 from .classifier import Classifier
 from .errors import DataError, ImageError
 from .groups import adult_gap, groups
-from .labelled import Sample
 from .measures import (
     area_under_curve,
     balanced,
@@ -25,6 +24,7 @@ from .measures import (
     reliability,
     risk_coverage,
 )
+from .samples import Sample
 
 FRAMINGS = ("landmarks", "box", "whole")
 

@@ -11,8 +11,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from .labelled import LABELS, Sample
 from .measures import balanced, proportion
+from .samples import LABELS, Sample
 
 AGE_BANDS = ((0, 3), (4, 12), (13, 19), (20, 39), (40, 59), (60, 200))
 ADULTS = "adults, "  # how the names of their groups begin

@@ -10,107 +10,18 @@ import csv
 import logging
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Optional
 
-import numpy as np
-
 from .errors import DataError
+from .lists import SPLITS, read_csv, split_named
+from .samples import LABELS, SPELLINGS, Sample
 
 logger = logging.getLogger("gender_edge")
 
-LABELS = ("female", "male")
 STRAY = 0.9  # share of a folder's pictures: with more of them left out it is read as what it is not
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SPELLINGS = {
-    **dict.fromkeys(("female", "f", "woman", "women", "girl", "girls", "females"), "female"),
-    **dict.fromkeys(("male", "m", "man", "men", "boy", "boys", "males"), "male"),
-}
-
-
-# What zipfile and zlib raise of members that are missing, damaged, encrypted or oddly packed.
-_READ_ERRORS = (
-    OSError,
-    KeyError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled picture, not yet opened.
-
-    Attributes:
-        path: the image file, or the ZIP file that holds it.
-        member: name inside that ZIP file, or None.
-        label: "female" or "male", the binary label of the data set.
-        split: "train", "val", "test" or another word of the data set; None where it has none.
-        identity: who is shown, where the data set says.
-        age: years, where the data set says.
-        ethnicity: as the data set words it.
-        box: face box x, y, width, height in pixels, where known.
-        landmarks: five points (x, y) in pixels, where known.
-    """
-
-    path: Path
-    label: str
-    member: Optional[str] = None
-    split: Optional[str] = None
-    identity: Optional[str] = None
-    age: Optional[float] = None
-    ethnicity: Optional[str] = None
-    box: Optional[tuple[float, ...]] = None
-    landmarks: Optional[tuple[tuple[float, float], ...]] = None
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return f"{self.path.name}/{self.member}" if self.member else str(self.path)
-
-    def read(self) -> bytes:
-        """The encoded bytes of the picture.
-
-        Raises:
-            DataError: the file or the ZIP member is not there.
-        """
-        try:
-            if self.member is None:
-                return self.path.read_bytes()
-            return _archive(self.path).read(self.member)
-        except _READ_ERRORS as error:
-            raise DataError(f"{self.name}: cannot be read ({error}); check the list") from error
-
-    def landmark_array(self) -> Optional[np.ndarray]:
-        """Landmarks as float64 (5, 2), or None."""
-        return None if self.landmarks is None else np.asarray(self.landmarks, np.float64)
-
-
-@lru_cache(maxsize=16)
-def _archive(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-def parse_label(text: str, source: object) -> str:
-    """'female' or 'male' from the usual spellings.
-
-    Digits are refused: 1 is male in half of all lists and female in the other half.
-    """
-    label = _SPELLINGS.get(text.strip().lower())
-    if label is None:
-        raise DataError(
-            f"{source}: label {text!r}; expected one of {', '.join(sorted(_SPELLINGS))}"
-        )
-    return label
 
 
 def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sample]:
@@ -129,7 +40,7 @@ def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sampl
     path = Path(source)
     reader = _reader_of(path)
     try:
-        samples = [s for s in reader(path) if split is None or s.split == _split(split)]
+        samples = [s for s in reader(path) if split is None or s.split == split_named(split)]
     except DataError:
         raise
     except (OSError, csv.Error, ValueError, TypeError, IndexError) as error:
@@ -149,7 +60,7 @@ def _reader_of(path: Path) -> Callable[[Path], Iterator[Sample]]:
         return read_celeba
     if (path / "male_names.txt").exists() and (path / "female_names.txt").exists():
         return read_lfw
-    if any(place.name.lower() in _SPELLINGS for place, _ in _walk(path) if place != path):
+    if any(place.name.lower() in SPELLINGS for place, _ in _walk(path) if place != path):
         return read_folders
     if any(_UTKFACE.match(p.name) for p in list_images(path)):
         return read_utkface
@@ -158,84 +69,6 @@ def _reader_of(path: Path) -> Callable[[Path], Iterator[Sample]]:
         "names, CelebA's list_attr_celeba.txt, LFW's male_names.txt and female_names.txt, or a CSV "
         "file with columns path,label"
     )
-
-
-def _split(text: Optional[str]) -> Optional[str]:
-    """A split's name in one spelling; other words of a data set stay as they are."""
-    return _SPLITS.get(text.strip().lower(), text) if text else None
-
-
-def read_csv(path: Path) -> Iterator[Sample]:
-    """A list with columns path|file and label|gender; optional zip, split, identity, age, race,
-    box ("x y w h") and landmarks (ten numbers). Paths are relative to the list.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ())
-        path_column = next((c for c in ("path", "file") if c in columns), None)
-        label_column = next((c for c in ("label", "gender") if c in columns), None)
-        if path_column is None or label_column is None:
-            raise DataError(
-                f"{path}: columns {sorted(columns)}; expected path (or file) and label (or gender)"
-            )
-        for number, row in enumerate(reader, start=2):
-            archive, picture = row.get("zip"), row[path_column]
-            if not picture:
-                raise DataError(f"{path}:{number}: no path; every row needs one")
-            yield Sample(
-                path=path.parent / (archive or picture),
-                member=picture if archive else None,
-                label=parse_label(row[label_column] or "", f"{path}:{number}"),
-                split=_split(row.get("split")),
-                identity=row.get("identity") or None,
-                age=_number(row.get("age"), f"{path}:{number}"),
-                ethnicity=row.get("race") or row.get("ethnicity") or None,
-                box=_numbers(row.get("box"), 4, f"{path}:{number}"),
-                landmarks=_points(row.get("landmarks"), f"{path}:{number}"),
-            )
-
-
-def _numbers(text: Optional[str], count: int, where: str) -> Optional[tuple[float, ...]]:
-    if not text:
-        return None
-    try:
-        values = tuple(float(v) for v in text.split())
-    except ValueError:
-        values = ()
-    if len(values) != count:
-        raise DataError(f"{where}: {text!r}; expected {count} number(s) separated by spaces")
-    return values
-
-
-def _number(text: Optional[str], where: str) -> Optional[float]:
-    values = _numbers(text, 1, where)
-    return None if values is None else values[0]
-
-
-def _points(text: Optional[str], where: str) -> Optional[tuple[tuple[float, float], ...]]:
-    values = _numbers(text, 10, where)
-    return None if values is None else tuple(zip(values[::2], values[1::2]))
-
-
-def write_csv(samples: list[Sample], path: Path) -> None:
-    """Write a list that `read_csv` reads back: paths made absolute, pixels to a hundredth."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")  # a list cut short would read as a whole one
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["zip", "path", "label", "split", "identity", "age", "race", "box", "landmarks"]
-        )
-        for s in samples:
-            where = str(s.path.resolve())
-            points = " ".join(f"{v:.2f}" for point in s.landmarks or () for v in point)
-            box = " ".join(f"{v:.2f}" for v in s.box or ())
-            location = (where, s.member) if s.member else ("", where)
-            age = "" if s.age is None else f"{s.age:g}"
-            writer.writerow(
-                [*location, s.label, s.split, s.identity, age, s.ethnicity, box, points]
-            )
-    partial.replace(path)
 
 
 def is_image(path: Path) -> bool:
@@ -278,8 +111,8 @@ def read_folders(path: Path) -> Iterator[Sample]:
 
     def read(image: Path) -> Optional[Sample]:
         parts = [p.lower() for p in image.relative_to(path).parts[:-1]]
-        label = next((_SPELLINGS[p] for p in reversed(parts) if p in _SPELLINGS), None)
-        split = next((_SPLITS[p] for p in parts if p in _SPLITS), None)
+        label = next((SPELLINGS[p] for p in reversed(parts) if p in SPELLINGS), None)
+        split = next((SPLITS[p] for p in parts if p in SPLITS), None)
         return None if label is None else Sample(path=image, label=label, split=split)
 
     return _most(path, read, "lie in no folder named female or male, or by the usual other words")

@@ -16,7 +16,7 @@ from typing import Optional
 import numpy as np
 
 from .faces import Faces
-from .labelled import LABELS
+from .samples import LABELS
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Optional
 
-from .labelled import LABELS
 from .pipeline import Pipeline, Result, TrackedFace
+from .samples import LABELS
 
 EVERY = 1.0  # s between two views of the table
 KEPT = 1000  # tracks of a camera that are remembered: many more than can be in a frame

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gender_edge import Classifier, zoo
-from gender_edge.labelled import Sample, read_labelled
+from gender_edge.labelled import read_labelled
+from gender_edge.samples import Sample
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("GENDER_EDGE_DATA", ROOT.parent / "shared" / "data"))

@@ -18,7 +18,7 @@ import numpy as np
 from gender_edge import images
 from gender_edge.errors import DataError
 from gender_edge.faces.found import shrunk
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 
 from ..augment import lit
 from ..data import Pack

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from gender_edge import Classifier, evaluation, images
 from gender_edge.faces import Detector, Faces
-from gender_edge.labelled import Sample
 from gender_edge.measures import balanced, proportion
+from gender_edge.samples import Sample
 from gender_edge.tracks import overlaps
 
 from ..annotate import face_in

@@ -18,7 +18,7 @@ import numpy as np
 
 from gender_edge.faces import Detector
 from gender_edge.faces.found import shrunk
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from gender_edge.tracks import overlaps
 
 from ..augment import degraded, lit

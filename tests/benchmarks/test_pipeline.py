@@ -10,7 +10,7 @@ import pytest
 from benchmarks import clips, full_batches, pipeline
 from benchmarks.pipeline import main
 from gender_edge import Classifier, DataError, zoo
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from tests.conftest import DATA, labelled
 
 

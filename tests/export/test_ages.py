@@ -18,7 +18,8 @@ from export.data import Pack, pack
 from export.recipe import Source, load
 from export.runs import finished
 from gender_edge import DataError
-from gender_edge.labelled import Sample, write_csv
+from gender_edge.lists import write_csv
+from gender_edge.samples import Sample
 
 
 def faces(folder: Path, ages: list[int | None], labels: list[str]) -> Pack:

@@ -22,7 +22,8 @@ from export.prepare import Places, packed
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
 from gender_edge import DataError
-from gender_edge.labelled import LABELS, Sample, write_csv
+from gender_edge.lists import write_csv
+from gender_edge.samples import LABELS, Sample
 
 BOX = (1.0, 5.0, 50.0, 50.0)
 GREEN = (40, 200, 40)

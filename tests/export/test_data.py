@@ -14,7 +14,7 @@ from export.data import PACKED, drop_copies, pack, readable, split_off
 from export.duplicates import components, fingerprints, near_pairs
 from gender_edge import CropRule, DataError
 from gender_edge.evaluation import FRAMINGS
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from tests.conftest import DATA
 
 

@@ -33,7 +33,7 @@ from export.quantize import quantize  # noqa: E402
 from export.runs import save_weights  # noqa: E402
 from gender_edge import DataError, ModelError, faces, zoo  # noqa: E402
 from gender_edge.faces import Spotter  # noqa: E402
-from gender_edge.labelled import Sample  # noqa: E402
+from gender_edge.samples import Sample  # noqa: E402
 from gender_edge.tracks import overlaps  # noqa: E402
 
 MARKS = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (255, 0, 255)]  # of the landmarks

@@ -16,7 +16,9 @@ from export.prepare import Places
 from export.recipe import Source
 from export.runs import finished
 from gender_edge import evaluation, measures
-from gender_edge.labelled import Sample, read_labelled, write_csv
+from gender_edge.labelled import read_labelled
+from gender_edge.lists import write_csv
+from gender_edge.samples import Sample
 
 
 def test_a_network_that_is_too_sure_is_damped(

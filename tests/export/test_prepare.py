@@ -18,7 +18,9 @@ from export.provenance import hold
 from export.recipe import Recipe, Source
 from export.runs import CONFIG
 from gender_edge import DataError
-from gender_edge.labelled import LABELS, Sample, read_labelled, write_csv
+from gender_edge.labelled import read_labelled
+from gender_edge.lists import write_csv
+from gender_edge.samples import LABELS, Sample
 from tests.conftest import DATA
 
 BOX = (1.0, 5.0, 50.0, 50.0)

@@ -32,7 +32,8 @@ from export.start import network_of, optimizer_of
 from export.train import _Training, learning_rate, train
 from export.trunks import Trunks
 from gender_edge import DataError
-from gender_edge.labelled import Sample, read_labelled
+from gender_edge.labelled import read_labelled
+from gender_edge.samples import Sample
 from gender_edge.spec import CropRule
 
 NAMES = [name for name in recipe.names() if name.startswith("references/")]

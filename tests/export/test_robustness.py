@@ -9,7 +9,7 @@ import pytest
 
 from export.robustness import BOXES, CONDITIONS, measure
 from gender_edge import Classifier, DataError
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.samples import LABELS, Sample
 
 
 @pytest.mark.parametrize("name", CONDITIONS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from export.validate import by_group
-from gender_edge.labelled import LABELS, Sample
+from gender_edge.samples import LABELS, Sample
 
 
 def faces(ages: list[float | None], ethnicity: str | None, count: int) -> list[Sample]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gender_edge import Classifier, DataError, evaluation, zoo
-from gender_edge.labelled import Sample
+from gender_edge.samples import Sample
 from tests.conftest import labelled
 
 

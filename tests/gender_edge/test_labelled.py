@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from gender_edge import DataError
-from gender_edge.labelled import Sample, list_images, parse_label, read_labelled, write_csv
+from gender_edge.labelled import list_images, read_labelled
+from gender_edge.lists import write_csv
+from gender_edge.samples import Sample, parse_label
 
 
 def touch(path: Path) -> Path:
