@@ -1,6 +1,6 @@
 // From a picture's pixels to the square that the network sees.
 //
-// What gender_edge/images.py does in Python is done here once more, in the same steps and with the
+// What gender_edge/cropping.py does in Python is done here once more, in the same steps and with the
 // same result but for rounding: a network has to be given what it was trained on, so no canvas
 // resizes anything. Normalisation is in the graph.
 
@@ -54,14 +54,14 @@ export async function pixelsOf(source, part) {
   }
 }
 
-/** The picture is a face crop already: the square of its area about its centre (images.py). */
+/** The picture is a face crop already: the square of its area about its centre (cropping.py). */
 export function wholeSquare(width, height) {
   const side = Math.min(Math.sqrt(width * height), 2 * Math.min(width, height));
   return { x: width / 2, y: height / 2, side };
 }
 
 /**
- * Resample an upright square of a picture, as images.cut does.
+ * Resample an upright square of a picture, as cropping.cut does.
  *
  * Shrinking by two or more first averages whole pixels, because bilinear sampling alone would
  * alias a large face.

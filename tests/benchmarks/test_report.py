@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import figures, report
+from benchmarks import captions, figures, report, tables
 from gender_edge import zoo
 
 
@@ -36,7 +36,7 @@ def test_the_worst_judged_people_stand_beside_the_sets() -> None:
     sets = {name: {"value": 0.9, "low": 0.8, "high": 0.95} for name in "abc"}
     row = {"name": "x", "engine": "e", "accuracy": {"sets": sets, "measured": True}}
     variants = [{**row, "evaluation": evaluation}, {**row, "name": "y"}]
-    head, first, second = report.set_rows({"variants": variants})
+    head, first, second = tables.set_rows({"variants": variants})
     assert head[-2:] == ("worst group", "worst adults")
     assert first[-2:] == (
         "70.0 (50.0-90.0): age 13 to 19, a",
@@ -107,7 +107,7 @@ def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
     variant = result["variants"][0]
     other = {**deepcopy(variant), "engine": "another"}
     del other["batches"][-1]
-    head, *lines = report.summary({**result, "variants": [*result["variants"], other]})
+    head, *lines = tables.summary({**result, "variants": [*result["variants"], other]})
     assert sorted(line[0] for line in lines) == sorted({v["name"] for v in result["variants"]})
     shares = [float(line[1].split()[0]) for line in lines]
     assert shares == sorted(shares, reverse=True)
@@ -122,9 +122,9 @@ def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
     peak = f"{most['resident_mb']['peak']:.0f}"
     assert own[f"peak MB, {there}, {variant['engine']}"] == peak
     broken = {"name": "broken", "engine": "another", "error": "no such thing"}
-    *_, last = report.summary({**result, "variants": [*result["variants"], broken]})
+    *_, last = tables.summary({**result, "variants": [*result["variants"], broken]})
     assert last[0] == "broken" and last[-1] == "failed"
-    assert report.summary({"variants": [broken]}) == []
+    assert tables.summary({"variants": [broken]}) == []
 
 
 def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:
@@ -139,9 +139,9 @@ def test_bars_below_a_half_are_seen(result: dict[str, Any]) -> None:
 
 def test_reasons_stay_on_their_line() -> None:
     row = {"name": "a", "engine": "b", "error": "no\nsuch | thing"}
-    (cells,) = report.rows({"variants": [row]})
+    (cells,) = tables.rows({"variants": [row]})
     assert cells[-1] == "no such | thing"
-    assert "no such \\| thing |" in report._piped([report.HEAD, cells])[-1]
+    assert "no such \\| thing |" in report._piped([tables.HEAD, cells])[-1]
 
 
 def test_unsteady_rows_are_marked(result: dict[str, Any]) -> None:
@@ -149,9 +149,9 @@ def test_unsteady_rows_are_marked(result: dict[str, Any]) -> None:
     for variant in result["variants"]:
         for row in variant["batches"]:
             row["interval"]["p50_ms"] = [row["p50_ms"]] * 2
-    assert "*" not in "".join(cells[3] for cells in report.rows(result))
-    assert "marked *" not in report.caption(result)
+    assert "*" not in "".join(cells[3] for cells in tables.rows(result))
+    assert "marked *" not in captions.caption(result)
     row = result["variants"][0]["batches"][0]
     row["interval"]["p50_ms"] = [row["p50_ms"], 1.2 * row["p50_ms"]]
-    assert [cells[3].endswith("*") for cells in report.rows(result)] == [True, False, False, False]
-    assert "in 1 of 4 rows, marked *" in report.caption(result)
+    assert [cells[3].endswith("*") for cells in tables.rows(result)] == [True, False, False, False]
+    assert "in 1 of 4 rows, marked *" in captions.caption(result)
