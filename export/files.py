@@ -17,7 +17,8 @@ def replacing(target: Path) -> Iterator[Path]:
     """A file, or folder, to write beside the target, which it replaces when it is whole; in a
     folder that is made if it is not there.
 
-    Its name is nobody else's, so that two processes can write one target: the later one stays.
+    Its name is nobody else's, so that two processes can write one file: the later one stays. What a
+    killed process leaves lies there as partial-*.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"partial-{uuid.uuid4().hex[:8]}-{target.name}")

@@ -35,11 +35,11 @@ class Lessons(nn.Module):
     def __init__(self, recipe: Recipe, width: int, packs: Sequence[Pack], runs: Path) -> None:
         super().__init__()
         self.recipe = recipe
+        teachers = [runs / name for name in recipe.teachers]
         self.live: Optional[LiveTeachers] = None
-        if recipe.teachers:
-            teachers = [runs / name for name in recipe.teachers]
-            if recipe.teachers_see == "views":
-                self.live = LiveTeachers(teachers)
+        if teachers and recipe.teachers_see == "views":
+            self.live = LiveTeachers(teachers)
+        if teachers:
             said = answers_of(teachers, packs)
             self.register_buffer("logits", said.logits, persistent=False)
             self.register_buffer("embeddings", said.embeddings, persistent=False)

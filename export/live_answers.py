@@ -37,8 +37,8 @@ class LiveTeachers:
             if not model.is_file():
                 name = model.parent.parent.name
                 raise DataError(
-                    f"{model}: is not there; make it with `python -m export build {name}`, or "
-                    f"`restore {name}` from what is shipped"
+                    f"{model}: is not there; make it with `python -m export build {name}` or "
+                    f"`restore {name}`, or take teachers_see = 'faces'"
                 )
         threads = torch.get_num_threads()
         self._teachers = [Classifier(m, device="onnxruntime", threads=threads) for m in models]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gender_edge.errors import DataError
-from gender_edge.groups import SMALLEST_GROUP, worst
+from gender_edge.groups import worst
 
 from .prepare import Places, annotated
 from .recipe import Recipe
@@ -52,7 +52,8 @@ def summary(folder: Path) -> str:
             lines.append(f"  worst group: {least['group']}, {_share(least['balanced_accuracy'])}")
         else:
             women, men = _share(figures["female_right"]), _share(figures["male_right"])
-            lines.append(f"  no group of {SMALLEST_GROUP} of each; women {women}, men {men} right")
+            lines.append("  no ages or ethnicities, or no group that is large enough to tell")
+            lines.append(f"  right of women {women}, of men {men}")
     return "\n".join([*lines, f"card: {folder / 'card.md'}"])
 
 

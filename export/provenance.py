@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import onnx
 
 from gender_edge import zoo
 from gender_edge.errors import DataError
@@ -32,7 +35,7 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     if recipe.teachers_see == "views":  # their INT8 files answer then, see `export.live_answers`
         for teacher in recipe.teachers:
             files[f"the INT8 file of {teacher}"] = run.parent / teacher / "int8" / "model.onnx"
-    found = {what: digest(file) for what, file in files.items() if file.exists()}
+    found = {what: _digest(file) for what, file in files.items() if file.exists()}
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
     found |= pictures_of(packs)
@@ -44,8 +47,8 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
             )
         if absent := sorted(files.keys() - found.keys()):
             raise DataError(
-                f"{files[absent[0]]}: is not there; build that recipe to its end, or restore it "
-                "from what is shipped"
+                f"{files[absent[0]]}: is not there; build that recipe to its end or restore it from "
+                "what is shipped, or take teachers_see = 'faces'"
             )
     keep(found, run)
 
@@ -87,6 +90,15 @@ def began_with(run: Path, other: Path) -> bool:
     if before is None:
         return restored(run) or fresh(run / INITIAL, other / WEIGHTS)
     return before == digest(other / WEIGHTS)
+
+
+def _digest(file: Path) -> str:
+    """Of a file; of a model without its metadata, which change with its card's words."""
+    if file.suffix != ".onnx":
+        return digest(file)
+    model = onnx.load(file)
+    del model.metadata_props[:]
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _finished(run: Path) -> bool:

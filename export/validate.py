@@ -14,9 +14,7 @@ from torch import nn
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.groups import CHILD, adult_gap, groups, worst
 from gender_edge.samples import LABELS, Sample
-from gender_edge.spec import CropRule
 
-from .augment import evaluation_crop
 from .data import Pack
 from .precision import autocast
 
@@ -49,14 +47,9 @@ def by_file(model: Path | bytes) -> Answer:
 
 def predict(answer: Answer, pack: Pack, size: int, framing: str) -> np.ndarray:
     """Logits (N, 2) of every picture of a pack under one framing."""
-    rule, parts = CropRule(), []
-    for start in range(0, len(pack), BATCH):
-        numbers = range(start, min(start + BATCH, len(pack)))
-        crops = [
-            evaluation_crop(pack.image(i), pack.samples[i], rule, size, framing) for i in numbers
-        ]
-        parts.append(answer(np.stack(crops)))
-    return np.concatenate(parts)
+    starts = range(0, len(pack), BATCH)
+    parts = (range(start, min(start + BATCH, len(pack))) for start in starts)
+    return np.concatenate([answer(pack.crops(numbers, size, framing)) for numbers in parts])
 
 
 def judged(

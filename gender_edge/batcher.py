@@ -25,8 +25,9 @@ class Batcher:
     has asked.
 
     Example:
-        >>> with Batcher(classifier) as batcher:  # one for all threads of a server
-        ...     (female,) = batcher.ask([classifier.crop("face.jpg")])  # in each of them
+        >>> batcher = Batcher(classifier)  # one for all threads of a server
+        >>> with batcher.caller():  # in each: others wait for it; one that is alone waits for none
+        ...     (female,) = batcher.ask([classifier.crop("face.jpg")])
 
     Args:
         classifier: what answers.
@@ -91,7 +92,7 @@ class Batcher:
         future: Future[np.ndarray] = Future()
         with self._changed:
             if self._closed:
-                raise BackendError("closed; open another")
+                raise BackendError("this batcher was closed; open another")
             self._waiting.append((np.stack(crops), future, time.monotonic()))
             self._changed.notify_all()
         return future.result()

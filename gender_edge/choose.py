@@ -122,13 +122,15 @@ def candidates(
         among them.
 
     Raises:
-        BackendError: there is no such device, or none of them runs there.
+        BackendError: there is no such device, or none that the budget admits runs there.
         ModelError: the recorded latencies are damaged.
     """
     engine_of(zoo.default(), device)  # refuses what is no device
     yardstick = zoo.entry(zoo.default())
     known = records()
-    found, left_out, broken = [], [], []
+    found: list[Candidate] = []
+    left_out: list[str] = []
+    broken: list[str] = []
     for name in zoo.names():
         try:
             entry = zoo.entry(name)
@@ -140,6 +142,9 @@ def candidates(
             left_out.append(f"{name} {entry.bytes / 1e6:.2f} MB, {100 * accuracy:.1f} %")
             continue
         for engine in _engines_of(device):
+            if reason := _in_float(entry, engine):
+                left_out.append(reason)
+                continue
             try:
                 latency, recorded = _latency(entry, engine, threads, known)
             except (BackendError, ModelError) as error:
@@ -202,6 +207,17 @@ def _engines_of(device: str) -> list[str]:
     if device not in ("auto", "cpu"):
         return [device]
     return [e for e in installed_engines() if device == "auto" or e in RECORDED_ENGINES]
+
+
+def _in_float(entry: zoo.Entry, engine: str) -> Optional[str]:
+    """Why an INT8 model is not for an engine: it would be computed in float, slower than FP32."""
+    if entry.evaluation["spec"]["precision"] != "int8" or engine not in ("onnxruntime", "cuda"):
+        return None
+    from .backends import onnx
+
+    if onnx.int8_pays(onnx.CUDA if engine == "cuda" else onnx.CPU):
+        return None
+    return f"{entry.name} on {engine}: INT8 is computed in float there"
 
 
 def _latency(

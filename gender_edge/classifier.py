@@ -14,7 +14,7 @@ import numpy as np
 from . import cropping, gpu_arrays, images
 from .backends import ResidentBackend
 from .errors import ArgumentError, ImageError
-from .opening import default_for, open_backend
+from .opening import open_backend
 from .spec import ModelSpec
 
 DEFAULT_BATCH = 64
@@ -80,9 +80,9 @@ class Classifier:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
-        self.name = default_for(device) if model is None else os.fspath(model)
+        named = None if model is None else os.fspath(model)
+        self.name, self._backend = open_backend(named, device, threads, build, batch_size)
         self.batch_size = batch_size
-        self._backend = open_backend(self.name, device, threads, build, batch_size)
         spec = self._backend.spec
         self._female = spec.labels.index("female")
         self._limits = np.array([spec.abstain_below.get(label, 0.0) for label in spec.labels])

@@ -100,8 +100,8 @@ def _for_a_choice(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--budget-ms", type=float, help="most milliseconds for one face")
     verb.add_argument("--max-mb", type=float, help="largest file")
     verb.add_argument("--min-accuracy", type=_percent, metavar="PERCENT", help="as 95")
-    verb.add_argument("--device", default="auto", help="for --budget-ms; as for classify")
-    verb.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
+    verb.add_argument("--device", default="auto", help="where a budget is timed; as for classify")
+    verb.add_argument("--threads", type=_positive, help="CPU threads for that (default: all)")
 
 
 def _for_cameras(verb: argparse.ArgumentParser) -> None:

@@ -189,7 +189,7 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
     tally = watch.Tally(pipeline)
     if arguments.metrics is not None:
         _serve(tally.stats, arguments.metrics, stack)
-    recorders = [saving.Recorder(f, c.fps or saving.FPS) for f, c in zip(files, cameras)]
+    recorders = [saving.Recorder(f, c.fps) for f, c in zip(files, cameras)]
     for recorder, camera in zip(recorders, cameras):
         stack.callback(recorder.close)
         print(f"# SAVES PICTURES: {shown(camera.source)} to {recorder.path}", file=sys.stderr)

@@ -79,8 +79,7 @@ def _points(text: Optional[str], where: str) -> Optional[tuple[tuple[float, floa
 def write_csv(samples: list[Sample], path: Path) -> None:
     """Write a list that `read_csv` reads back: paths made absolute, pixels to a hundredth."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")  # a list cut short would read as a whole one
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["zip", "path", "label", "split", "identity", "age", "race", "box", "landmarks"]
@@ -94,4 +93,3 @@ def write_csv(samples: list[Sample], path: Path) -> None:
             writer.writerow(
                 [*location, s.label, s.split, s.identity, age, s.ethnicity, box, points]
             )
-    partial.replace(path)

@@ -16,14 +16,16 @@ DEVICES = ("auto", "cpu", "onnxruntime", "openvino", "cuda", "tensorrt")
 
 
 def open_backend(
-    source: str, device: str, threads: Optional[int], build: bool, batch_size: int
-) -> Backend:
-    """What runs a model on a device; the arguments are those of `Classifier`.
+    model: Optional[str], device: str, threads: Optional[int], build: bool, batch_size: int
+) -> tuple[str, Backend]:
+    """What runs a model on a device, after the model's name; the arguments are those of
+    `Classifier`.
 
     Raises:
         ModelError: the model is missing, damaged, or of another task.
         BackendError: the device cannot be had.
     """
+    source = zoo.default() if model is None else model
     chosen = engine_of(source, device)
     if build and (chosen != "tensorrt" or source.endswith(engines.SUFFIXES)):
         reason = engines.obstacle() if device == "auto" else None
@@ -36,7 +38,7 @@ def open_backend(
         from .backends.tensorrt import TensorRTBackend
 
         try:
-            return TensorRTBackend(_engine(source, build))
+            return source, TensorRTBackend(_engine(source, build))
         except engines.NoEngineError as error:
             if device != "auto":
                 raise
@@ -47,22 +49,12 @@ def open_backend(
     if chosen == "openvino":
         from .backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(zoo.read(source), source, threads, often=(1, batch_size))
-    from .backends.onnx import OnnxBackend
-
-    return OnnxBackend(zoo.read(source), source, chosen, threads)
-
-
-def default_for(device: str) -> str:
-    """The shipped default, in the precision that pays on what would open it on a device."""
-    name = zoo.default()
-    engine = engine_of(name, device)
-    if engine in ("tensorrt", "openvino"):
-        return name
+        return source, OpenVINOBackend(zoo.read(source), source, threads, often=(1, batch_size))
     from .backends import onnx
 
-    pays = onnx.int8_pays(onnx.CPU if engine == "cpu" else onnx.CUDA)
-    return zoo.default("int8" if pays else "fp32")
+    if model is None and not onnx.int8_pays(onnx.provider_on(chosen)):
+        source = zoo.default("fp32")
+    return source, onnx.OnnxBackend(zoo.read(source), source, chosen, threads)
 
 
 def _engine(source: str, build: bool) -> Path:

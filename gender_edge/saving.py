@@ -15,7 +15,7 @@ import numpy as np
 from .errors import DataError
 from .pipeline import Result, TrackedFace
 
-FPS = 15.0  # of a recording, where its source states no rate
+LEAST_RATE, MOST_RATE = 15.0, 60.0  # frames a second: what sources state is at times an average
 GAP = 10.0  # s for which a recording stands still at most
 CAPTION = "apparent gender, binary labels"  # the file goes where no README does
 
@@ -52,14 +52,14 @@ class Recorder:
 
     Args:
         path: of the video, written anew.
-        rate: frames a second of the video.
+        rate: frames a second, those of its source as far as they lie from 15 to 60; None for 15.
 
     Raises:
         DataError: OpenCV cannot write it (when the first frame comes).
     """
 
-    def __init__(self, path: Path, rate: float = FPS) -> None:
-        self.path, self._rate = path, rate
+    def __init__(self, path: Path, rate: Optional[float] = None) -> None:
+        self.path, self._rate = path, min(max(rate or LEAST_RATE, LEAST_RATE), MOST_RATE)
         self._writer: Optional[cv2.VideoWriter] = None
         self._size: Sequence[int] = ()
         self._image: Optional[np.ndarray] = None  # shown until the next one

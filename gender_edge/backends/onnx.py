@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import BackendError, ModelError
 from ..spec import METADATA_KEY, ModelSpec
+from . import cuda
 
 try:
     import onnxruntime
@@ -97,6 +98,16 @@ class OnnxBackend:
 def providers() -> list[str]:
     """The providers that this ONNX Runtime has."""
     return [str(name) for name in onnxruntime.get_available_providers()]
+
+
+def provider_on(device: str) -> str:
+    """What would compute on "cpu", "cuda" or "auto": CUDA where there is a GPU for it."""
+    if device == "cpu" or CUDA not in providers():
+        return CPU
+    try:
+        return CUDA if cuda.count() else CPU
+    except BackendError:  # no driver
+        return CPU
 
 
 def _packages() -> str:

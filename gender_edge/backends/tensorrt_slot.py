@@ -43,9 +43,9 @@ class Slot:
         self._answers = self._host_out  # of resident crops, of which there may be more
         sizes = (self._host_in.nbytes, self._host_out.nbytes, contexts.scratch_size)
         self._memory: list[Any] = []
-        self._lane = partial(Lane, contexts, names, side, self._memory, self.stream)
-        self._lanes: dict[int, Lane] = {}
-        self._resident: Optional[Lane] = None  # its input's address changes with every call
+        self._lane = partial(_Lane, contexts, names, side, self._memory, self.stream)
+        self._lanes: dict[int, _Lane] = {}
+        self._resident: Optional[_Lane] = None  # its input's address changes with every call
         self._count = 0
         self._host_in[:] = 0
         try:
@@ -97,12 +97,12 @@ class Slot:
             cuda.wait_for(array.stream)  # also after an error: the array's memory goes back
         return self._answers[:total].copy()
 
-    def _enqueue(self, lane: Lane) -> None:
+    def _enqueue(self, lane: _Lane) -> None:
         self._device.upload(self._memory[0], self._host_in[: lane.count], self._stream)
         lane.execute(self.stream)
         self._device.download(self._host_out[: lane.count], self._memory[1], self._stream)
 
-    def _prepare(self, lane: Lane) -> None:
+    def _prepare(self, lane: _Lane) -> None:
         """Run a lane once, which TensorRT wants after a change of shape, then capture it."""
         self._enqueue(lane)
         self._stream.synchronize()
@@ -125,7 +125,7 @@ class Slot:
         del self._stream, self._host_in, self._host_out, self._answers
 
 
-class Lane:
+class _Lane:
     """An execution context for one batch size, and the graph captured from it.
 
     A graph is bound to the state of its context, so each has one of its own; all of a slot compute

@@ -90,12 +90,12 @@ def test_a_line_a_face_and_pictures_where_they_are_asked_for(
         assert 0.5 < found[2] * found[3] / cv2.imread(str(path))[..., 0].size < 1.5
 
 
-def test_a_file_is_recorded_at_its_own_speed_each_of_several(
+def test_files_are_recorded_at_their_own_speed_each_of_several(
     clip: Callable[..., Path], tmp_path: Path, center_face: Detector
 ) -> None:
     paths = [tmp_path / name for name in ("a.mp4", "b.mp4")]
     for path, count in zip(paths, (4, 7)):
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 5, (64, 48))
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (64, 48))
         for _ in range(count):
             writer.write(np.zeros((48, 64, 3), np.uint8))
         writer.release()
@@ -103,7 +103,7 @@ def test_a_file_is_recorded_at_its_own_speed_each_of_several(
     assert main(["watch", *map(str, paths), "--record", str(target)]) == 0
     for number, count in enumerate((4, 7)):
         fps, frames = seen(tmp_path / f"seen-{number}.mp4")
-        assert (fps, len(frames)) == (5, count)
+        assert (fps, len(frames)) == (20, count)
     assert not target.exists()
 
 
@@ -128,14 +128,27 @@ def test_a_live_recording_takes_as_long_as_it_took(tmp_path: Path) -> None:
 
 def test_a_file_of_uneven_rate_is_recorded_at_its_moments(tmp_path: Path) -> None:
     """Whatever it takes to classify them."""
-    recorder = Recorder(tmp_path / "a.mp4", 10)
-    for moment, value in ((0, 0), (0.1, 90), (1.0, 250), (1.033, 0), (2.0, 0)):
+    recorder = Recorder(tmp_path / "a.mp4", 20)
+    for moment, value in ((0, 0), (0.1, 90), (1.0, 250), (1.02, 0), (2.0, 0)):
         recorder.add(replace(result(time=7 * moment, value=value), moment=moment))
     recorder.close()
     fps, frames = seen(recorder.path)
-    assert fps == 10 and len(frames) == 21
-    for moment, value in ((0, 0), (0.1, 90), (0.9, 90), (1.1, 0)):
-        assert abs(frames[round(10 * moment)][:48].mean() - value) < 8
+    assert fps == 20 and len(frames) == 41
+    for moment, value in ((0, 0), (0.1, 90), (0.95, 90), (1.05, 0)):
+        assert abs(frames[round(20 * moment)][:48].mean() - value) < 8
+
+
+@pytest.mark.parametrize(("stated", "rate"), [(None, 15), (5.9, 15), (25, 25), (1000, 60)])
+def test_rates_that_files_state_are_not_all_believed(
+    tmp_path: Path, stated: Optional[float], rate: float
+) -> None:
+    """Of an uneven one it is the average, and browsers' recordings say a thousand."""
+    recorder = Recorder(tmp_path / "a.mp4", stated)
+    for number in range(3):
+        recorder.add(replace(result(), moment=number / 10))
+    recorder.close()
+    fps, frames = seen(recorder.path)
+    assert fps == rate and len(frames) == round(0.2 * rate) + 1
 
 
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (480, 640), (160, 120)])

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from export import recipe
@@ -79,8 +80,13 @@ def test_a_run_is_not_taught_on_by_another_int8_file(
     for own in (wanted, watching):
         train(own, packs, {"faces": packs[0]}, runs / own.name, workers=0)
         train(own, packs, {}, runs / own.name, workers=0)
-    with (runs / "tiny" / "int8" / "model.onnx").open("ab") as file:
-        file.write(b"requantised")
+    file = runs / "tiny" / "int8" / "model.onnx"
+    model = onnx.load(file)
+    model.metadata_props.add(key="note", value="other words in a card")
+    onnx.save(model, file)
+    train(watching, packs, {}, runs / "watching", workers=0)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, file)
     train(wanted, packs, {}, run, workers=0)
     with pytest.raises(DataError, match=r"watching: .* the INT8 file of tiny .*; remove that"):
         train(watching, packs, {}, runs / "watching", workers=0)

@@ -207,9 +207,30 @@ def test_the_cpu_is_not_taken_in_silence(
     monkeypatch.setattr("gender_edge.backends.installed.onnxruntime_cuda", lambda: True)
     with Classifier() as classifier:
         assert "CPUExecutionProvider" in repr(classifier)
-        assert classifier.name == zoo.default("fp32")  # CUDA would not compute INT8 as such
+        assert classifier.name == zoo.default()  # the CPU computes it, in INT8
     assert "the CPU is used: this ONNX Runtime has " in caplog.text
     assert "pip install onnxruntime-gpu" in caplog.text
+
+
+def test_cuda_gets_fp32_where_nothing_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime has no INT8 convolutions there. Which file is opened is seen before CUDA is."""
+    opened = []
+
+    class OpenedError(Exception):
+        pass
+
+    def opens(content: bytes, source: str, *options: object) -> None:
+        opened.append(source)
+        raise OpenedError
+
+    monkeypatch.setattr("gender_edge.backends.onnx.providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("gender_edge.backends.onnx.OnnxBackend", opens)
+    for gpus in (1, 0):
+        monkeypatch.setattr("gender_edge.backends.cuda.count", lambda found=gpus: found)
+        for model in (None, zoo.default()):
+            with pytest.raises(OpenedError):
+                Classifier(model, device="cuda")
+    assert opened == [zoo.default("fp32"), *[zoo.default()] * 3]
 
 
 def test_slow_int8_is_said(
