@@ -47,8 +47,8 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
             )
         if absent := sorted(files.keys() - found.keys()):
             raise DataError(
-                f"{files[absent[0]]}: is not there; build that recipe to its end or restore it from "
-                "what is shipped, or take teachers_see = 'faces'"
+                f"{files[absent[0]]}: is not there; build that recipe to its end or restore it "
+                "from what is shipped, or take teachers_see = 'faces'"
             )
     keep(found, run)
 
