@@ -15,10 +15,9 @@ GPU = "{name} (compute capability {compute_capability}, driver for CUDA {driver_
 def caption(result: dict[str, Any]) -> str:
     """What was measured, on what, and how."""
     machine, settings = result["machine"], result["settings"]
-    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])}), "
-        f"{machine['system']}, Python {machine['python']}, {packages}; "
+        f"{machine['system']}, Python {machine['python']}, {_packages(machine)}; "
         f"threads: {result['threads'] or 'all'}{_state(machine)}.{_gpus(result)} "
         f"The clock: {CLOCKS[settings['clock']]}.{_bfloat16(result)} "
         f"Medians of {settings['rounds']} rounds over all rows, ± half of what lies between the "
@@ -28,6 +27,10 @@ def caption(result: dict[str, Any]) -> str:
         f"{dominance.sentences(result)}"
         f"Made by `{result['command']}`."
     )
+
+
+def _packages(machine: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
 
 
 def _state(machine: dict[str, Any]) -> str:
@@ -94,10 +97,9 @@ def _bfloat16(result: dict[str, Any]) -> str:
 def short(result: dict[str, Any], details: str) -> str:
     """The same for a README, with a link to all the tables."""
     machine = result["machine"]
-    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
     return (
         f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores, "
-        f"{packages}."
+        f"{_packages(machine)}."
         f"{_gpus(result)} The clock: {CLOCKS[result['settings']['clock']]}.{_bfloat16(result)} "
         f"Medians over rounds; * where those were more than "
         f"{100 * rounds.WIDE:.0f} % apart, which is not fit to be ranked. Accuracy: mean balanced "
