@@ -71,6 +71,14 @@ def test_frames_of_a_file_lie_where_it_says(tmp_path: Path) -> None:
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=pauses)
     with Camera(str(path)) as camera:
         assert [f.moment for f in _all(camera)] == pytest.approx([0, 0.1, 2.1, 2.6])
+        assert camera.fps == pytest.approx(4 / 2.7, abs=0.1)  # the average is what it states
+
+
+def test_the_rate_that_a_file_states(portrait_clip: Path) -> None:
+    with Camera(str(portrait_clip), live=True) as camera:  # played as if it were a camera
+        assert camera.fps == 15
+    with Camera("rtsp://127.0.0.1:9/none") as camera:
+        assert camera.fps is None
 
 
 def test_a_file_may_have_any_name(portrait_clip: Path, tmp_path: Path) -> None:

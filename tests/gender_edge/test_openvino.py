@@ -129,6 +129,15 @@ def test_a_folder_of_that_name_is_no_openvino(
     assert not installed.openvino()
 
 
+def test_what_cannot_be_compiled_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: OpenVINOBackend, network: object, size: object) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(OpenVINOBackend, "_compile", fails)
+    with pytest.raises(BackendError, match=r"cannot compile it .no memory left.*onnxruntime"):
+        Classifier(device="openvino")
+
+
 def test_model_files_that_are_no_models(tmp_path: Path) -> None:
     good = zoo.entry(zoo.default()).path.read_bytes()
     for content in (b"", good[: len(good) // 2], b"hello"):
