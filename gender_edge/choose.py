@@ -151,8 +151,8 @@ def candidates(
                 broken.append(f"{name} on {engine}: {error}")
                 continue
             found.append(Candidate(name, engine, accuracy, entry.bytes, latency, recorded))
-    if broken and not found:
-        raise BackendError("; ".join(broken))
+    if not found and (broken or budget == NO_LIMIT):
+        raise BackendError("; ".join(left_out + broken))
     return sorted(found, key=lambda c: c.latency_ms), left_out + broken
 
 
