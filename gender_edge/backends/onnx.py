@@ -46,7 +46,7 @@ class OnnxBackend:
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a model of this package.
-            BackendError: `device` cannot be had.
+            BackendError: `device` or memory cannot be had.
         """
         wanted = [CPU] if device == "cpu" else [CUDA, CPU]
         if CUDA in wanted and CUDA not in providers():
@@ -153,6 +153,7 @@ def open_session(
 
     Raises:
         ModelError: not an ONNX file, or damaged.
+        BackendError: there is no memory for it.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about its own graph rewrites
@@ -161,10 +162,20 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's own classes have no common public base
+        if _starved(error):
+            raise BackendError(
+                f"{source}: ONNX Runtime has too little memory to open it ({error}); free some, or "
+                "take a smaller model of `gender-edge models`"
+            ) from error
         raise ModelError(
             f"{source}: ONNX Runtime cannot open it, it is damaged or not an ONNX model ({error}); "
             "fetch or export it again"
         ) from error
+
+
+def _starved(error: Exception) -> bool:
+    """Whether memory was refused: to Python, to a thread's stack, or to ONNX Runtime's C++."""
+    return isinstance(error, (MemoryError, RuntimeError)) or "bad_alloc" in str(error)
 
 
 def described(session: onnxruntime.InferenceSession) -> tuple[Optional[str], str, list[Any]]:

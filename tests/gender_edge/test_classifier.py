@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -294,8 +295,6 @@ def test_checksum_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_import_is_light() -> None:
     """No torch, no engine, no threads at import: counted by modules, not by the clock."""
-    import subprocess
-
     code = (
         "import sys, threading, gender_edge; "
         "print([m for m in ('torch', 'onnxruntime', 'tensorrt', 'pycuda', 'matplotlib', 'PIL')"
@@ -303,6 +302,25 @@ def test_import_is_light() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[0] == "[] 1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
+def test_too_little_memory_is_not_a_damaged_model() -> None:
+    """On a small device the file is whole: fetching it again, as for a damaged one, is no help."""
+    code = """
+import pathlib, resource
+import gender_edge.backends.onnx as onnx
+from gender_edge import zoo
+model = (zoo.folder() / "vgg16_int8" / "model.onnx").read_bytes()
+used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))
+try:
+    onnx.open_session(model, "vgg16_int8")
+except onnx.BackendError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "vgg16_int8: ONNX Runtime has too little memory" in run.stdout, run.stderr
 
 
 def test_public_names() -> None:
