@@ -28,10 +28,11 @@ def mixing_of(recipe: Recipe) -> Callable[[Tensor], tuple[Tensor, Optional[Tenso
     from torchvision.transforms import v2  # here: an import of seconds that only this path needs
 
     kind = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[recipe.mixing]
+    alpha = recipe.mixing_alpha or ALPHAS[recipe.mixing]
 
     def mixed(pixels: Tensor) -> tuple[Tensor, Tensor]:
         numbers = torch.arange(len(pixels), device=pixels.device)  # a class of its own for each
-        mix = kind(alpha=ALPHAS[recipe.mixing], num_classes=len(pixels))
+        mix = kind(alpha=alpha, num_classes=len(pixels))
         both, shares = mix(pixels.permute(0, 3, 1, 2).float(), numbers)
         return both.permute(0, 2, 3, 1), shares
 

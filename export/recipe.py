@@ -64,6 +64,8 @@ class Recipe:
         augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
         mixing: of the pictures of a batch with one another, "mixup" or "cutmix" (see
             `export.mixing`); empty for none.
+        mixing_alpha: of the beta distribution that shares are drawn from, 1 for any share alike and
+            less for mostly little; 0 for that of the papers.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
             "run:NAME" for the final weights of another recipe's run, "pruned:NAME" for what
             pruning leaves of that run's network (see `export.prune`), or "shipped:NAME" for those
@@ -128,6 +130,7 @@ class Recipe:
     limit: int = 0
     augmentation: str = "ours"
     mixing: str = ""
+    mixing_alpha: float = 0.0
     init: str = "random"
     remove_macs: float = 0.0
     importance: str = "taylor"

@@ -32,6 +32,20 @@ def test_shares_are_those_of_the_pixels(mixing: str) -> None:
     assert torch.cat(seen).unique().numel() > 10
 
 
+def test_how_much_is_mixed_is_chosen() -> None:
+    """By shares of the smaller part: a beta distribution of 0.2 leaves most nearly alone."""
+    torch.manual_seed(0)
+    smaller = {}
+    for alpha in (0.0, 1.0, 50.0):
+        wanted = replace(recipe.load("slim_base"), mixing="mixup", mixing_alpha=alpha)
+        mix = mixing_of(wanted)
+        shares = [mix(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))[1].min() for _ in range(200)]
+        smaller[alpha] = float(torch.stack(shares).mean())
+    assert smaller[0.0] < 0.15  # the mean of a beta distribution of 0.2, folded, is 0.1
+    assert 0.2 < smaller[1.0] < 0.3  # uniform: a quarter
+    assert smaller[50.0] > 0.45
+
+
 def test_no_mixing_leaves_batches_alone() -> None:
     pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     assert mixing_of(recipe.load("slim_base"))(pixels) == (pixels, None)
