@@ -166,7 +166,10 @@ def build_engine(
         if output is None and path.exists() and sidecar(path).exists():
             return path
         network = _network(content, spec.precision, api)
-        plan = _timed(api, gpu, network, _aimed(api, target, capability), progress)
+        if api.is_rtx and capability not in (None, *tensorrt_api.RTX_TARGETS):
+            plan = _for_unlisted(api, gpu, capability, network, target, progress)
+        else:
+            plan = _timed(api, gpu, network, target, progress)
         EngineInfo(
             spec=spec,
             model=name if name in zoo.names() else str(Path(name).resolve()),
@@ -187,17 +190,39 @@ def _network(content: bytes, precision: str, api: TensorRT) -> bytes:
     return halve(network) if api.strongly_typed and precision != "fp32" else network
 
 
-def _aimed(api: TensorRT, target: Target, capability: Optional[str]) -> Target:
-    """The target, or a portable one where RTX has none for this GPU."""
-    if not api.is_rtx or capability in (None, *tensorrt_api.RTX_TARGETS):
-        return target
-    logger.warning(
-        "%r builds for %s, not for %s; what it builds by default may run there: that is built",
-        api,
-        ", ".join(tensorrt_api.RTX_TARGETS),
-        capability,
+def _for_unlisted(
+    api: TensorRT,
+    gpu: Optional[str],
+    capability: Optional[str],
+    network: bytes,
+    target: Target,
+    progress: Optional[Callable[[str, int, int], None]],
+) -> bytes:
+    """For a GPU that RTX does not list: of the kind for any newer GPU, and that for the GPU which
+    is here, the first that it loads.
+
+    Raises:
+        BackendError: it loads neither.
+    """
+    listed, reasons = ", ".join(tensorrt_api.RTX_TARGETS), []
+    logger.warning("%r builds for %s, not for %s: what loads is taken", api, listed, capability)
+    for kind in (replace(target, portable=True), target):
+        try:
+            plan = _timed(api, gpu, network, kind, progress)
+        except BackendError as error:
+            reasons.append(str(error))
+            continue
+        with cuda.open_device().current():
+            runtime, engine = api.deserialize(plan)
+            loads = engine is not None
+            del engine, runtime  # in this order, and inside the context
+        if loads:
+            return plan
+        reasons.append(api.reason())
+    raise BackendError(
+        f"{api!r} builds for {listed} and loads nothing on {gpu} ({capability}): "
+        f"{'; '.join(reasons)}; use tensorrt, or an ONNX model"
     )
-    return replace(target, portable=True)
 
 
 def _timed(

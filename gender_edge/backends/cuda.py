@@ -100,6 +100,7 @@ class Device:
         try:
             self._context.push()
         except self.error as error:
+            self._forget()
             raise BackendError(
                 f"{self!r}: its context is lost ({error}); {_ADVICE_LOST}"
             ) from error
@@ -122,9 +123,15 @@ class Device:
         try:
             self._context.pop()
         except self.error:
-            with contextlib.suppress(self.error):  # another thread may have been first
-                self._context.detach()
+            self._forget()
             self.driver.Context.get_current()
+
+    def _forget(self) -> None:
+        """Detach from a lost context: then what lived in it asks for it no more when it is freed,
+        which would end the process.
+        """
+        with contextlib.suppress(self.error):  # another thread may have been first
+            self._context.detach()
 
     # What follows is called inside `current()`.
 

@@ -61,10 +61,10 @@ class TensorRTBackend:
             try:
                 for _ in range(streams):
                     self._all.append(Slot(contexts, _names(engine, api), self._device, self.info))
+                _keep(kept, contexts.compiled(), compiled)
             except BaseException:
                 _free(self._all)
                 raise
-            _keep(kept, contexts.compiled(), compiled)
         for slot in self._all:
             self._slots.put(slot)
         # Also when it is forgotten, in whichever thread, or the program ends.
@@ -187,7 +187,7 @@ def _compiled_path(info: EngineInfo, device: cuda.Device) -> Path:
 
 def _keep(path: Path, compiled: bytes, before: bytes) -> None:
     """Keep what was compiled for the next start; without it that takes longer, nothing else."""
-    if compiled == before:
+    if compiled in (before, b""):
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

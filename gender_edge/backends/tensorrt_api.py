@@ -108,7 +108,7 @@ class TensorRT:
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise BackendError(f"{self!r} cannot build this engine: {self.reason()}")
-        return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+        return bytes(plan), _content(cache)
 
     def _network_flags(self) -> int:
         flags = self.module.NetworkDefinitionCreationFlag
@@ -219,47 +219,44 @@ class Contexts:
         if self._newer:
             strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._compiled: Any = None
-        self._how = {True: strategy, False: strategy}  # of a fixed batch, of one that changes
-        if api.is_rtx:
-            kinds = trt.DynamicShapesKernelSpecializationStrategy
-            self._how = {True: self._runtime_config(strategy, kinds.EAGER, compiled)}
-            self._how[False] = self._runtime_config(strategy, kinds.LAZY)
+        self._how = self._runtime_config(strategy, compiled) if api.is_rtx else strategy
 
-    def _runtime_config(self, strategy: Any, specialization: Any, compiled: bytes = b"") -> Any:
-        """RTX compiles for the GPU it meets, once for all contexts: EAGER before the first run.
+    def _runtime_config(self, strategy: Any, compiled: bytes) -> Any:
+        """RTX compiles for the GPU it meets, once for all contexts: EAGER, before a batch size runs
+        for the first time.
 
-        LAZY, it begins with fallback kernels, which a graph would then keep.
+        LAZY, it begins with fallback kernels, which a graph would then keep, and compiles in
+        threads of its own; those may want to log, which takes Python's lock, while a destructor
+        that holds it waits for them.
         """
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        config.dynamic_shapes_kernel_specialization_strategy = specialization
-        if self._compiled is None:
-            self._compiled = config.create_runtime_cache()
-            if compiled and not self._compiled.deserialize(compiled):
-                logger.info("%r compiles anew: what was kept is not for it", self.api)
+        kinds = self.api.module.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER
+        self._compiled = config.create_runtime_cache()
+        if compiled and not self._compiled.deserialize(compiled):
+            logger.info("%r compiles anew: what was kept is not for it", self.api)
         config.set_runtime_cache(self._compiled)
         return config
 
     def compiled(self) -> bytes:
         """What RTX compiled for this GPU, or was given; empty with others."""
-        return b"" if self._compiled is None else bytes(self._compiled.serialize())
+        return _content(self._compiled)
 
-    def make(self, scratch: int, stream: int, *, fixed: bool = True) -> Any:
+    def make(self, scratch: int, stream: int) -> Any:
         """An execution context that computes at this device address.
 
         Args:
             scratch: address of `scratch_size` bytes.
             stream: on which it is made ready: wait for it before computing on another.
-            fixed: whether its batch will stay as it is.
 
         Raises:
             BackendError: TensorRT gives none, with its own reason.
         """
         api = self.api
         api.messages.clear()
-        how = self._how[fixed]
-        if how is not None:
-            context = self._engine.create_execution_context(how)
+        if self._how is not None:
+            context = self._engine.create_execution_context(self._how)
         else:
             context = self._engine.create_execution_context_without_device_memory()
         if context is None:
@@ -278,6 +275,14 @@ class Contexts:
         if hasattr(context, "nvtx_verbosity"):  # built in detail, which would slow every launch
             context.nvtx_verbosity = api.module.ProfilingVerbosity.NONE
         return context
+
+
+def _content(cache: Any) -> bytes:
+    """Of a cache of TensorRT's, which only saves time: nothing where there is none, or where it
+    cannot be written.
+    """
+    content = None if cache is None else cache.serialize()
+    return b"" if content is None else bytes(content)
 
 
 @lru_cache(maxsize=1)  # one logger a process: TensorRT keeps the first that it is given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Optional
 
@@ -23,6 +24,19 @@ def buckets(largest: int) -> list[int]:
     A batch runs in the smallest that holds it; what is computed beyond it is thrown away.
     """
     return [1 << n for n in range((largest - 1).bit_length())] + [largest]
+
+
+def parts(total: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each part of so many faces starts, and how many it has: the largest sizes first.
+
+    Args:
+        sizes: in rising order, 1 among them.
+    """
+    start = 0
+    while start < total:
+        count = max(size for size in sizes if size <= total - start)
+        yield start, count
+        start += count
 
 
 class Slot:
@@ -46,6 +60,9 @@ class Slot:
         self._lane = partial(_Lane, contexts, names, side, self._memory, self.stream)
         self._lanes: dict[int, _Lane] = {}
         self._resident: Optional[_Lane] = None  # its input's address changes with every call
+        # RTX compiles kernels for every batch size that it meets; those of the lanes are there.
+        rtx = contexts.api.is_rtx
+        self._sizes = buckets(self._most) if rtx else range(1, self._most + 1)
         self._count = 0
         self._host_in[:] = 0
         try:
@@ -53,7 +70,7 @@ class Slot:
             for count in buckets(self._most):
                 self._lanes[count] = self._lane(count)
                 self._prepare(self._lanes[count])
-            self._resident = self._lane(self._most, fixed=False)
+            self._resident = self._lane(self._most)
             self._stream.synchronize()  # it is used on other streams
         except BaseException:
             self.close()
@@ -87,8 +104,7 @@ class Slot:
         if len(self._answers) < total:
             self._answers = self._device.pinned((total, 2), np.float32)
         try:
-            for start in range(0, total, self._most):
-                count = min(self._most, total - start)
+            for start, count in parts(total, self._sizes):
                 lane.read_from(array.address + start * row, count)
                 lane.execute(array.stream)
                 out = self._answers[start : start + count]
@@ -140,13 +156,11 @@ class _Lane:
         memory: list[Any],
         stream: int,
         count: int,
-        *,
-        fixed: bool = True,
     ) -> None:
         self._input, output = names
         pixels, logits, scratch = (int(part) for part in memory)
         self._api = contexts.api
-        self._context = contexts.make(scratch, stream, fixed=fixed)
+        self._context = contexts.make(scratch, stream)
         self._context.set_tensor_address(output, logits)
         self._side = side
         self.graph: Optional[cuda.Graph] = None

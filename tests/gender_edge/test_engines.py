@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -299,16 +301,33 @@ def test_rtx_is_told_what_to_build_for(api: tensorrt_api.TensorRT) -> None:
 def test_rtx_on_a_gpu_that_it_has_no_target_for(
     api: tensorrt_api.TensorRT, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It gets the portable kind, recorded as built for that GPU, and a warning."""
-    aims = []
+    """It gets what loads, the portable kind first, as built for that GPU; and a warning."""
+    aims: list[Target] = []
+    loads = {True: b"portable", False: b"current"}
+    here = SimpleNamespace(current=contextlib.nullcontext)
     monkeypatch.setattr(engines, "_where", lambda *_: ("Fake H100", "9.0"))
+    monkeypatch.setattr(cuda, "open_device", lambda: here)
     monkeypatch.setattr(
-        tensorrt_api.TensorRT, "build", lambda *a: aims.append(a[2]) or (b"plan", b"")
+        tensorrt_api.TensorRT,
+        "build",
+        lambda *a: aims.append(a[2]) or (loads[a[2].portable], b""),
     )
-    info = EngineInfo.read(build_engine("nano_gray_int8"))
-    assert aims[0].portable and not info.target.portable
-    assert "not for 9.0" in caplog.text
-    assert info.misfit(api, "Fake H100", "9.0") is None
+    fits: set[bytes] = {b"portable", b"current"}
+    monkeypatch.setattr(
+        tensorrt_api.TensorRT, "deserialize", lambda _, plan: (0, 0 if plan in fits else None)
+    )
+    for name, portable in (("slim_int8", [True]), ("nano_gray_int8", [True, False])):
+        path = build_engine(name)
+        assert [aim.portable for aim in aims] == portable
+        assert path.read_bytes() == loads[portable[-1]]
+        info = EngineInfo.read(path)
+        assert not info.target.portable and info.misfit(api, "Fake H100", "9.0") is None
+        assert "not for 9.0" in caplog.text
+        aims.clear()
+        fits.discard(b"portable")
+    fits.clear()
+    with pytest.raises(BackendError, match=r"loads nothing on Fake H100 \(9\.0\)"):
+        build_engine("slim_gray_int8")
 
 
 @pytest.mark.parametrize("content", [b"damaged", b"foreign"])

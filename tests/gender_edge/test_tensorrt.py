@@ -19,6 +19,7 @@ from gender_edge import BackendError, Classifier, ImageError, doctor, engines, z
 from gender_edge.backends import cuda, installed, tensorrt_api
 from gender_edge.backends.tensorrt import ALIGNMENT, TensorRTBackend
 from gender_edge.backends.tensorrt_api import Target
+from gender_edge.backends.tensorrt_slot import buckets, parts
 from gender_edge.engine_info import EngineInfo, sidecar
 from gender_edge.spec import ModelSpec
 
@@ -238,16 +239,51 @@ def test_a_lost_context_asks_for_a_new_process_in_every_thread(
     assert "could not be freed" in caplog.text
 
 
+def test_a_context_that_cannot_be_entered_is_forgotten(gpu: Gpu, engine: Path) -> None:
+    """Else what lives in it would ask for it when it is freed, and end the process."""
+    backend = TensorRTBackend(engine)
+    gpu.fails["cuCtxPushCurrent"] = 700
+    with pytest.raises(BackendError, match="its context is lost.*start it again"):
+        backend.run(faces(backend, 5))
+    assert not backend._device._context.valid
+    backend.close()
+
+
 @pytest.mark.parametrize("gpu", ["1.7.1"], indirect=True)
 def test_rtx_compiles_once_for_all_starts(gpu: Gpu, engine: Path, tmp_path: Path) -> None:
+    kernels = [f"kernel eager {count}".encode() for count in buckets(LARGEST)]
     TensorRTBackend(engine).close()
-    assert sorted(gpu.compiled) == [b"kernel eager", b"kernel lazy"]
-    TensorRTBackend(engine).close()
-    assert len(gpu.compiled) == 2
+    assert sorted(gpu.compiled) == kernels
+    backend = TensorRTBackend(engine)
+    for count in range(1, 3 * LARGEST):  # on the GPU already: in parts that there are kernels for
+        backend.run_resident(Resident(faces(backend, *range(count))))
+    backend.close()
+    assert len(gpu.compiled) == len(kernels)
     ((kept,),) = [list((tmp_path / "compiled").iterdir())]
     kept.write_bytes(b"damaged")
     TensorRTBackend(engine).close()
-    assert len(gpu.compiled) == 4
+    assert len(gpu.compiled) == 2 * len(kernels)
+
+
+@pytest.mark.parametrize("gpu", ["1.7.1"], indirect=True)
+def test_kernels_that_cannot_be_kept_are_no_error(gpu: Gpu, engine: Path, tmp_path: Path) -> None:
+    gpu.fails["serialize"] = 1
+    backend = TensorRTBackend(engine)
+    np.testing.assert_allclose(backend.run(faces(backend, 5)), answers(5), atol=1e-5)
+    backend.close()
+    assert not (tmp_path / "compiled").exists()
+
+
+@pytest.mark.parametrize(
+    ("total", "sizes", "found"),
+    [
+        (0, [1, 2], []),
+        (7, [1, 2, 4], [(0, 4), (4, 2), (6, 1)]),
+        (11, range(1, 5), [(0, 4), (4, 4), (8, 3)]),
+    ],
+)
+def test_parts(total: int, sizes: list[int], found: list[tuple[int, int]]) -> None:
+    assert list(parts(total, sizes)) == found
 
 
 def test_crops_on_another_gpu(backend: TensorRTBackend, monkeypatch: pytest.MonkeyPatch) -> None:
