@@ -11,9 +11,11 @@ beside it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     failed = []
     for name in dict.fromkeys(("environment", *arguments.steps.split(","))):
-        if not _step(name, argv, notes, arguments.resume):
+        if not _step(name, argv, notes, arguments.resume, arguments.limit):
             failed.append(name)
             if name == "environment" and arguments.resume:
                 break  # what stands there may be another machine's
@@ -57,8 +59,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", help="labelled list for parity and accuracy on real faces")
     parser.add_argument("--models", help="shipped names, by commas (default: all)")
     parser.add_argument("--max-batch", type=int, default=64)
+    parser.add_argument("--batches", help="of the benchmark (default: 1,8,32 and the largest)")
     parser.add_argument("--rounds", help="of the benchmark: see benchmarks/run.py")
     parser.add_argument("--seconds", help="of the benchmark: see benchmarks/run.py")
+    parser.add_argument("--no-cpu", action="store_true", help="benchmark the GPU only")
+    parser.add_argument(
+        "--limit", type=float, default=3600.0, help="seconds that a step may take; then it is ended"
+    )
     parser.add_argument(
         "--torch-python",
         default=sys.executable,
@@ -74,7 +81,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _step(name: str, argv: list[str], notes: Notes, resume: bool) -> bool:
+def _step(name: str, argv: list[str], notes: Notes, resume: bool, limit: float) -> bool:
     """Run a step in a process of its own; whether it succeeded."""
     notes.read()
     if resume and name == "tests" and name in notes.found and not failures(notes.found[name]):
@@ -85,14 +92,30 @@ def _step(name: str, argv: list[str], notes: Notes, resume: bool) -> bool:
     print(f"{name} ...", flush=True)
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.gpu_check", *argv, "--step", name]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    error = _ended(command, limit)
     notes.read()
-    if status:
-        notes.found.setdefault(name, {})["error"] = f"its process ended with {status}"
+    if error:
+        notes.found.setdefault(name, {})["error"] = error
         notes.write()
     found = notes.found.get(name, {})
     print(f"{name}: {time.perf_counter() - began:.1f} s\n{json.dumps(found)[:2000]}", flush=True)
     return not failures(found)
+
+
+def _ended(command: list[str], limit: float) -> str:
+    """Run a command, with all that it starts, to its end or at most for so many seconds; returns
+    what went wrong.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        status = process.wait(limit)
+        return f"its process ended with {status}" if status else ""
+    except subprocess.TimeoutExpired:
+        return f"not finished after {limit:g} s: give it a longer --limit, and --resume"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def failures(found: dict[str, Any]) -> list[str]:
@@ -243,8 +266,9 @@ def _tests(arguments: argparse.Namespace, notes: Notes) -> None:
         raise GenderEdgeError("pytest is not here: pip install pytest")
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-q", "--tb=short", "-rs"]
     log = arguments.out / "gpu-tests.txt"
+    own = {**os.environ, "GENDER_EDGE_MODELS": ",".join(_models(arguments))}
     with log.open("w") as file:  # as they come: what is cut short has what it did
-        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, check=False)
+        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, check=False, env=own)
     last = log.read_text().strip().splitlines()[-1:]
     notes.found["tests"] = {"status": done.returncode, "last": last}
     if not any(" passed" in line for line in last):
@@ -259,7 +283,9 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
     other = [row["path"] for name, row in engines.items() if name != row["model"]]
     gpu = machine.gpu_slug(where["gpu"], " ".join(where["tensorrt"]))
     plans = {gpu: ("tensorrt", own + other)}
-    if onnx.int8_pays():
+    if arguments.no_cpu:
+        print("the CPU is left out: --no-cpu", file=sys.stderr)
+    elif onnx.int8_pays():
         plans[machine.slug(where)] = ("onnxruntime", own)
     else:
         print("the CPU is left out: this ONNX Runtime computes INT8 in float", file=sys.stderr)
@@ -267,7 +293,8 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
     def measure(name: str) -> dict[str, Any]:
         device, models = plans[name]
         target = arguments.out / f"{name}.json"
-        argv = [*models, "--device", device, "--batches", f"1,8,32,{arguments.max_batch}"]
+        batches = arguments.batches or f"1,8,32,{arguments.max_batch}"
+        argv = [*models, "--device", device, "--batches", batches]
         argv += ["--json", str(target), *(["--resume"] if arguments.resume else [])]
         for option in ("data", "rounds", "seconds"):
             value = getattr(arguments, option)
@@ -278,7 +305,9 @@ def _benchmark(arguments: argparse.Namespace, notes: Notes) -> None:
 
 
 def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
-    """The same networks in PyTorch FP16, and the machine's peaks: a process a model."""
+    """The same networks in PyTorch FP16, a process a model; and the machine's peaks, once."""
+    if arguments.torch_python == sys.executable and importlib.util.find_spec("torch") is None:
+        raise GenderEdgeError("no torch in this Python: name one that has it by --torch-python")
     environment = dict(os.environ)
     if arguments.torch_python != sys.executable:  # it shall find its own packages and libraries
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE"):
@@ -291,6 +320,8 @@ def _pytorch(arguments: argparse.Namespace, notes: Notes) -> None:
         command = [arguments.torch_python, "-m", "benchmarks.torch_reference"]
         command += [str(zoo.entry(name).path), "--batches", f"1,{arguments.max_batch}"]
         command += ["--device", "cuda"]  # without one it fails, and is not the CPU's in silence
+        if gpu_verdicts.peaks(notes.found["pytorch"]):
+            command += ["--no-peaks"]
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
         )
@@ -328,4 +359,7 @@ STEPS: dict[str, Callable[[argparse.Namespace, Notes], None]] = {
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # what a driver does wrong while Python ends would cost a step that is done

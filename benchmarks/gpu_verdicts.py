@@ -10,10 +10,10 @@ from typing import Any
 from gender_edge import zoo
 
 ACCURACY = 0.001  # an engine's balanced accuracy may differ from its ONNX file's by so much
-RESIDENT_SHARE = 0.95  # `Classifier` on crops on the GPU, of the bare engine
+RESIDENT_SHARE = 0.95  # `Classifier` on crops on the GPU, of the engine enqueued in a loop
 HOST_SHARE = 0.85  # from host memory, of the slower of computing and uploading
 TAIL = 2.0  # p99 of one face, in p50
-EAGER, COMPILED = 3.0, 1.5  # the bare engine, in PyTorch FP16's rates
+EAGER, COMPILED = 3.0, 1.5  # the engine as a graph, in PyTorch FP16's rates
 
 
 def of(found: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -87,9 +87,14 @@ def _tails(benchmark: dict[str, Any], folder: Path) -> Iterator[Row]:
 
 
 def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
-    """The bare engine beside PyTorch in FP16, the GPU's peak of its precision, INT8 beside FP16."""
-    faces = {name: row["bare_faces_per_s"] for name, row in good(overhead)}
+    """The engine as a graph beside PyTorch in FP16 and the GPU's peak of its precision; INT8 beside
+    FP16.
+    """
+    faces = {name: row["graph_faces_per_s"] for name, row in good(overhead)}
     networks = dict(good(pytorch))
+    best: dict[str, float] = {}
+    for row in networks.values():
+        best.update(row["peaks"])
     for name, rate in faces.items():
         model = name.replace("_fp16", "_fp32")  # an engine in FP16 is made of that file
         if model not in networks or name.endswith("_fp32"):
@@ -101,8 +106,8 @@ def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
                 yield _row(f"{name}: to {kind}", rate / largest[kind], least=least)
         operations = 2 * zoo.entry(model).evaluation["spec"]["macs"] * rate
         peak = f"{name[-4:]}_ops"
-        if peak in row["peaks"]:
-            yield _row(f"{name}: of {peak}", operations / row["peaks"][peak])
+        if peak in best:
+            yield _row(f"{name}: of {peak}", operations / best[peak])
     for name in faces:
         half = name.replace("_int8", "_fp16")
         if half != name and half in faces:

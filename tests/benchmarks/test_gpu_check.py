@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +14,7 @@ import pytest
 from benchmarks import gpu_check, gpu_verdicts
 from gender_edge import BackendError, GenderEdgeError
 from gender_edge.backends import cuda, tensorrt_api
+from tests.conftest import ROOT
 
 
 def test_without_a_gpu_every_step_fails_in_its_own_process(
@@ -31,6 +35,28 @@ def test_without_a_gpu_every_step_fails_in_its_own_process(
     assert "no engine was built" in printed.err and "failed: environment, overhead" in printed.out
     with pytest.raises(SystemExit):
         gpu_check.main(["--steps", "nonsense"])
+
+
+def test_a_step_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """In time for the next one, and what it did is kept."""
+    child = tmp_path / "child"
+    program = (
+        "import pathlib, subprocess, sys, time; "
+        "own = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        f"pathlib.Path({str(child)!r}).write_text(str(own.pid)); time.sleep(600)"
+    )
+    assert "not finished after 3 s" in gpu_check._ended([sys.executable, "-c", program], 3)
+    status = Path(f"/proc/{child.read_text()}/status")
+    assert not status.exists() or "zombie" in status.read_text()
+    assert gpu_check._ended([sys.executable, "-c", ""], 60) == ""
+    assert gpu_check._ended([sys.executable, "-c", "raise SystemExit(3)"], 60).endswith("with 3")
+
+
+def test_tests_are_of_the_models_that_were_asked_for() -> None:
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "--collect-only", "-q", "-m", "gpu"]
+    environment = {**os.environ, "GENDER_EDGE_MODELS": "slim_int8"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert "[slim_int8" in done.stdout and "nano_gray" not in done.stdout, done.stderr
 
 
 def test_rows_are_kept_one_by_one_and_not_measured_again(tmp_path: Path) -> None:
@@ -95,8 +121,8 @@ def test_verdicts(tmp_path: Path) -> None:
         {
             "parity": {"slim_int8": {"accuracy_difference": -0.002}, "x": {"error": "broken"}},
             "overhead": {
-                "slim_int8": {**rates, "bare_faces_per_s": 300.0},
-                "slim_fp16": {**rates, "bare_faces_per_s": 200.0},
+                "slim_int8": {**rates, "graph_faces_per_s": 300.0},
+                "slim_fp16": {**rates, "graph_faces_per_s": 200.0},
             },
             "benchmark": {
                 "a": {"device": "tensorrt", "file": "a.json", "status": 0},
@@ -105,7 +131,8 @@ def test_verdicts(tmp_path: Path) -> None:
             },
             "pytorch": {
                 "slim_int8": {"rows": [{}, {"eager": 50.0, "compile": None}], "peaks": {}},
-                "slim_fp32": {"rows": [{"eager": 50.0}], "peaks": {"fp16_ops": 1e12}},
+                "slim_fp32": {"rows": [{"eager": 50.0}], "peaks": {}},
+                "vgg16_int8": {"rows": [{"eager": 9.0}], "peaks": {"fp16_ops": 1e12}},
                 "error": "its process ended with 1",
             },
         },

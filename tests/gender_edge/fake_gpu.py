@@ -97,6 +97,10 @@ class Gpu:
                 gpu.check("cuCtxPopCurrent")
                 gpu.stack.pop()
 
+            @staticmethod
+            def synchronize() -> None:
+                gpu.check("cuCtxSynchronize")
+
             def detach(self) -> None:
                 if not self.valid:
                     raise Error("cannot detach from invalid context")
@@ -136,6 +140,7 @@ class Gpu:
             Stream=lambda _: Stream(gpu),
             pagelocked_empty=lambda shape, dtype: np.full(shape, 77, dtype),
             mem_alloc=Memory,
+            memcpy_htod=lambda to, a: np.copyto(at(int(to), a.nbytes), a.reshape(-1)),
             memcpy_htod_async=lambda to, a, s: copy(int(to), a.ctypes.data, a.nbytes, s),
             memcpy_dtoh_async=lambda a, source, s: copy(a.ctypes.data, int(source), a.nbytes, s),
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import gpu_overhead
 from gender_edge import BackendError, Classifier, ImageError, doctor, engines, zoo
 from gender_edge.backends import cuda, installed, tensorrt_api
 from gender_edge.backends.tensorrt import ALIGNMENT, TensorRTBackend
@@ -243,7 +244,7 @@ def test_a_context_that_cannot_be_entered_is_forgotten(gpu: Gpu, engine: Path) -
     """Else what lives in it would ask for it when it is freed, and end the process."""
     backend = TensorRTBackend(engine)
     gpu.fails["cuCtxPushCurrent"] = 700
-    with pytest.raises(BackendError, match="its context is lost.*start it again"):
+    with pytest.raises(BackendError, match=r"its context is lost.*start it again"):
         backend.run(faces(backend, 5))
     assert not backend._device._context.valid
     backend.close()
@@ -367,3 +368,14 @@ def test_an_engine_of_another_gpu_is_refused(engine: Path) -> None:
         TensorRTBackend(engine)
     replace(info, gpu="Other GPU", target=replace(info.target, portable=True)).write(engine)
     TensorRTBackend(engine).close()
+
+
+def test_overhead_of_the_runtime(gpu: Gpu, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rates are of host memory here; what counts is that each is measured, and nothing left."""
+    monkeypatch.setattr(gpu_overhead, "SECONDS", 0.01)
+    found = gpu_overhead.measure(engine, LARGEST)
+    assert all(value > 0 for value in found.values())
+    assert found["resident_share"] == pytest.approx(
+        found["resident_faces_per_s"] / found["enqueued_faces_per_s"]
+    )
+    assert gpu.memory == {} and gpu.graphs
