@@ -21,8 +21,8 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import compare, findings, options, own, recipe, seeds, shipped, sizes
-from .build import build, onnx_step, quantize_step, requantize, train_step
+from . import compare, findings, graph, options, own, recipe, seeds, shipped, sizes
+from .build import build, quantize_step, requantize, train_step
 from .clean import clean
 from .detector import card as detector_card
 from .detector import steps
@@ -34,7 +34,7 @@ from .prepare import Places, learned_from, validated_on
 from .prune import compared
 from .recipe import start_of
 from .restore import restore
-from .runs import finished, restored
+from .runs import restored
 from .trunks import Trunks
 
 
@@ -95,9 +95,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _quantize(arguments: argparse.Namespace) -> int:
     wanted, places = _wanted(arguments)
     run = places.runs / wanted.name
-    network = finished(run) if restored(run) else train_step(wanted, places, arguments.workers)
-    exported = onnx_step(wanted, network, run)
-    target = quantize_step(wanted, exported, places, arguments.workers)
+    if not restored(run):
+        train_step(wanted, places, arguments.workers)
+    target = quantize_step(wanted, graph.of_run(run), places, arguments.workers)
     print(quantization(json.loads(target.with_suffix(".json").read_text())))
     return 0
 

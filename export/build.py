@@ -28,7 +28,7 @@ from . import card, graph, int8, parent
 from .architectures import Network, in_colour
 from .calibrate import abstention_thresholds, even, fit_temperature
 from .evaluate import evaluate_step
-from .files import fresh, replacing, write
+from .files import fresh, write
 from .prepare import Places, annotated, annotation, check, learned_from, stem
 from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
@@ -57,7 +57,7 @@ def build(recipe: Recipe, places: Places, workers: int = 1) -> list[str]:
         reference_step(recipe, network, places)
     if not recipe.precisions:  # others start from it, or are taught by it, or compare with it
         return []
-    exported = onnx_step(recipe, network, run)
+    exported = graph.of_run(run)
     quantized = quantize_step(recipe, exported, places, workers)
     twin = model_step(recipe, network, exported, places)
     model_step(recipe, network, quantized, places, twin)
@@ -84,7 +84,7 @@ def requantize(recipe: Recipe, places: Places, workers: int = 1) -> str:
     exported = run / "fp32.onnx"
     if restored(run) and exact.exists() and not exported.exists():
         shutil.copyfile(exact, exported)
-    exported = onnx_step(recipe, network, run)
+    exported = graph.of_run(run)
     quantized = quantize_step(recipe, exported, places, workers)
     twin = exact.with_name("evaluation.json")
     if not twin.exists():
@@ -120,15 +120,6 @@ def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
     return train(recipe, packs, validation, run, places.trunks, workers)
-
-
-def onnx_step(recipe: Recipe, network: Network, run: Path) -> Path:
-    """RUN/fp32.onnx from the trained weights."""
-    target = run / "fp32.onnx"
-    if not fresh(target, run / WEIGHTS):
-        with replacing(target) as partial:
-            graph.export(network, recipe.input_size, partial)
-    return target
 
 
 def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1) -> Path:
@@ -182,7 +173,8 @@ def aware_step(recipe: Recipe, places: Places, workers: int = 1) -> Path:
     run = places.runs / own.name
     if run.exists() and not fresh(run / INITIAL, places.runs / recipe.name / WEIGHTS):
         shutil.rmtree(run)
-    return onnx_step(own, train_step(own, places, workers), run)
+    train_step(own, places, workers)
+    return graph.of_run(run)
 
 
 def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
@@ -230,7 +222,7 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
 def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     """RUN/fp32/: a reference system and its figures, for `export.compare`; nothing is shipped."""
     run = places.runs / recipe.name
-    exported, model = onnx_step(recipe, network, run), run / "fp32" / "model.onnx"
+    exported, model = graph.of_run(run), run / "fp32" / "model.onnx"
     if not fresh(model, exported, run / CONFIG):
         graph.write_spec(exported, describe(recipe, network, "fp32"), model)
     return evaluate_step(recipe, model, places, recipe.framings)

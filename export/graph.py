@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gender_edge.spec import METADATA_KEY, DetectorSpec, ModelSpec
 
 from .architectures import Network, in_colour
-from .files import replacing
+from .files import fresh, replacing
+from .runs import WEIGHTS, finished, trained_size
 
 OPSET = 17  # the newest that TensorRT 8.6 parses
 INPUT, OUTPUT = "images", "logits"
@@ -57,6 +58,19 @@ def trace(
             output_names=list(outputs),
             dynamic_axes=axes,
         )
+
+
+def of_run(run: Path) -> Path:
+    """RUN/fp32.onnx from the weights of a finished run, unless it is there and newer.
+
+    Raises:
+        DataError: the run is not there or not finished.
+    """
+    target = run / "fp32.onnx"
+    if not fresh(target, run / WEIGHTS):
+        with replacing(target) as partial:
+            export(finished(run), trained_size(run), partial)
+    return target
 
 
 def cost(network: nn.Module, height: int, width: Optional[int] = None) -> tuple[int, int]:

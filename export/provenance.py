@@ -15,7 +15,7 @@ from gender_edge.errors import DataError
 from .data import Pack
 from .files import digest, fresh, write
 from .recipe import Recipe
-from .runs import CONFIG, INITIAL, WEIGHTS, restored
+from .runs import BUILT, CONFIG, INITIAL, WEIGHTS, restored
 
 NOTE = "learned_from.json"
 
@@ -32,24 +32,21 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     starts = (name,) if kind in ("run", "pruned") else ()
     others = [run.parent / name for name in (*starts, *recipe.teachers)]
     files = {_weights(other): other / WEIGHTS for other in others}
-    if recipe.teachers_see == "views":  # their INT8 files answer then, see `export.live_answers`
-        for teacher in recipe.teachers:
-            files[f"the INT8 file of {teacher}"] = run.parent / teacher / "int8" / "model.onnx"
     found = {what: _digest(file) for what, file in files.items() if file.exists()}
+    if recipe.teachers_see == "views":
+        for teacher in recipe.teachers:
+            model = run.parent / teacher / BUILT
+            if model.exists() or _finished(run.parent / teacher):  # else nobody can tell
+                found[f"the INT8 file of {teacher}"] = _digest(model) if model.exists() else "none"
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
     found |= pictures_of(packs)
-    if not (run / CONFIG).exists():
-        if missing := [other for other in others if not _finished(other)]:
-            raise DataError(
-                f"{missing[0]}: no finished run; build that recipe first, or restore it from what "
-                "is shipped"
-            )
-        if absent := sorted(files.keys() - found.keys()):
-            raise DataError(
-                f"{files[absent[0]]}: is not there; build that recipe to its end or restore it "
-                "from what is shipped, or take teachers_see = 'faces'"
-            )
+    missing = [other for other in others if not _finished(other)]
+    if missing and not (run / CONFIG).exists():
+        raise DataError(
+            f"{missing[0]}: no finished run; build that recipe first, or restore it from what is "
+            "shipped"
+        )
     keep(found, run)
 
 

@@ -94,7 +94,8 @@ class Recipe:
             (EMA); 0 for none.
         teachers: recipes whose mean answer is distilled into this one; none for labels alone.
         teachers_see: "faces", aligned, of which they are asked once; or "views", what the student
-            sees (see `export.live_answers`).
+            sees, of which they are asked once for all students of one size and seed (see
+            `export.live_answers`).
         distill_weight: share of the teachers' answers in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
         hint_weight: of a further term that draws a linear map of the embedding towards the

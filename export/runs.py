@@ -25,6 +25,7 @@ from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
 INITIAL = "initial.safetensors"
+BUILT = "int8/model.onnx"  # what a variant that was built, or restored, answers by
 RESTORED = "restored"  # in the header of weights: SHA-256 of the shipped file they were read from
 FINDINGS = "findings"  # in config.json: SHA-256 of the list that the recipe's `clean` names
 # What of a recipe may change without a new training.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from export import recipe
+from export import live_answers, recipe
 from export.build import Places, train_step
 from export.lessons import Lessons
 from export.live_answers import LiveTeachers
 from export.prepare import learned_from
-from gender_edge import Classifier, DataError
+from export.runs import finished
+from export.train import train
+from gender_edge import Classifier, DataError, cropping
+from gender_edge.spec import CropRule
 
 from .conftest import drawing
 
@@ -65,6 +69,45 @@ def test_a_student_learns_from_them(built: list[str], places: Places, recipe_fil
     train_step(student, places, workers=0)
     rows = (places.runs / "watched" / "metrics.csv").read_text().splitlines()
     assert float(list(csv.DictReader(rows))[-1]["mean"]) > 85
+
+
+def test_one_without_an_int8_file_answers_in_float(
+    built: list[str], places: Places, views: torch.Tensor, tmp_path: Path
+) -> None:
+    """As its network does in PyTorch, on views in its own size."""
+    shutil.copytree(places.runs / "tiny", tmp_path / "tiny")
+    shutil.rmtree(tmp_path / "tiny" / "int8")
+    (tmp_path / "tiny" / "fp32.onnx").unlink()
+    rule = CropRule()
+    crops = [
+        cropping.cut(view, cropping.face_matrix(view.shape, rule), 32, rule.fill)
+        for view in views.numpy()
+    ]
+    with torch.inference_mode():
+        expected = finished(tmp_path / "tiny")(torch.from_numpy(np.stack(crops)))
+    said = LiveTeachers([tmp_path / "tiny"])(views)
+    torch.testing.assert_close(said, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_second_student_need_not_ask(
+    built: list[str], places: Places, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another kind, but of the same size and seed: it is shown the same views."""
+    asked = []
+    monkeypatch.setattr(
+        live_answers, "_as_shipped", lambda _: lambda v: asked.append(len(v)) or v[:, 0, 0, :2]
+    )
+    student = replace(
+        recipe.load(str(recipe_file)), teachers=("tiny",), teachers_see="views", seed=7
+    )
+    packs, _ = learned_from(student, places, workers=0)
+    for name, few in (("first", 8), ("second", 12)):
+        own = replace(student, name=name, arguments={**student.arguments, "stem": few})
+        train(own, packs, {"faces": packs[0]}, places.runs / name, workers=0)
+        if name == "first":
+            assert sum(asked) > len(student.sizes) * 100
+            asked.clear()
+    assert asked == []
 
 
 def test_a_teacher_that_was_not_built(tmp_path: Path) -> None:

@@ -92,14 +92,19 @@ def test_a_run_is_not_taught_on_by_another_int8_file(
         train(watching, packs, {}, runs / "watching", workers=0)
 
 
-def test_a_run_does_not_begin_without_its_teachers_int8_file(
+def test_a_teacher_does_not_change_from_float_to_int8(
     recipe_file: Path, runs: Path, packs: list[Pack]
 ) -> None:
-    (runs / "tiny" / "int8" / "model.onnx").unlink()
+    """One without an INT8 file answers in float, to the end."""
+    file = runs / "tiny" / "int8" / "model.onnx"
+    content = file.read_bytes()
+    file.unlink()
     wanted = replace(child(recipe_file, "teacher"), teachers_see="views")
-    with pytest.raises(DataError, match=r"int8.model.onnx: is not there; build that recipe"):
+    train(wanted, packs, {"faces": packs[0]}, runs / "child", workers=0)
+    train(wanted, packs, {}, runs / "child", workers=0)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"child: .* the INT8 file of tiny .*; remove that"):
         train(wanted, packs, {}, runs / "child", workers=0)
-    assert not (runs / "child").exists()
 
 
 def test_a_run_does_not_begin_without_its_teacher(
