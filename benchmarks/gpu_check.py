@@ -64,7 +64,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", help="of the benchmark: see benchmarks/run.py")
     parser.add_argument("--no-cpu", action="store_true", help="benchmark the GPU only")
     parser.add_argument(
-        "--limit", type=float, default=3600.0, help="seconds that a step may take; then it is ended"
+        "--limit", type=float, default=14400.0, help="seconds a step may take; then it is ended"
     )
     parser.add_argument(
         "--torch-python",
@@ -106,6 +106,8 @@ def _ended(command: list[str], limit: float) -> str:
     """Run a command, with all that it starts, to its end or at most for so many seconds; returns
     what went wrong.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what ends this shall end the step
+        signal.signal(number, lambda *_: sys.exit("told to end"))
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
         status = process.wait(limit)
@@ -115,7 +117,8 @@ def _ended(command: list[str], limit: float) -> str:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a driver stays
+            process.wait(10)
 
 
 def failures(found: dict[str, Any]) -> list[str]:

@@ -9,15 +9,16 @@ by `gpu_check`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
-from gender_edge import Classifier
+from gender_edge import BackendError, Classifier
 from gender_edge.backends import cuda, tensorrt_api
 
 SECONDS = 1.0  # of each measurement
@@ -53,7 +54,8 @@ def measure(engine: Path, batch: int) -> dict[str, Any]:
         with device.current():
             many = np.concatenate([crops] * PARTS)
             resident = Resident(device, many)
-            enqueued, graph = _bare(engine, device, int(resident.memory), crops.shape)
+            enqueued, captured = _bare(engine, device, int(resident.memory), crops.shape)
+            graph = captured or enqueued
             upload = batch * _upload(device, crops)
         try:
             within = len(many) * _rate(lambda: classifier.probabilities(resident))
@@ -66,6 +68,7 @@ def measure(engine: Path, batch: int) -> dict[str, Any]:
         "batch": batch,
         "enqueued_faces_per_s": batch * enqueued,
         "graph_faces_per_s": batch * graph,
+        "captured": captured is not None,
         "resident_faces_per_s": within,
         "host_faces_per_s": host,
         "predictions_faces_per_s": answers,
@@ -87,9 +90,9 @@ def _rate(call: Callable[[], Any]) -> float:
 
 def _bare(
     engine: Path, device: cuda.Device, pixels: int, shape: tuple[int, ...]
-) -> tuple[float, float]:
+) -> tuple[float, Optional[float]]:
     """Executions a second with nothing around them, on a context of its own: enqueued, and as a
-    graph.
+    graph, if it can be captured.
     """
     api = tensorrt_api.load()
     runtime, opened = api.deserialize(engine.read_bytes())
@@ -105,18 +108,25 @@ def _bare(
         else:
             context.set_tensor_address(name, int(memory[1]))
 
-    enqueue = partial(context.execute_async_v3, stream.handle)
+    enqueue = partial(_enqueue, api, context, stream)
     enqueued = _many(enqueue, stream)  # also what TensorRT wants before a capture
-    with cuda.capture(stream) as captured:
-        enqueue()
-    (graph,) = captured
-    launched = _many(lambda: graph.launch(stream), stream)
-    graph.close()
+    launched: Optional[float] = None
+    with contextlib.suppress(BackendError):  # `Classifier` goes on without a graph too
+        with cuda.capture(stream) as captured:
+            enqueue()
+        (graph,) = captured
+        launched = _many(partial(graph.launch, stream), stream)
+        graph.close()
     # What was made of another goes before it.
     del enqueue, context, contexts, opened, runtime
     for part in memory:
         part.free()
     return enqueued, launched
+
+
+def _enqueue(api: tensorrt_api.TensorRT, context: Any, stream: Any) -> None:
+    if not context.execute_async_v3(stream.handle):
+        raise BackendError(f"{api!r} could not enqueue the network: {api.reason()}")
 
 
 def _many(call: Callable[[], Any], stream: Any) -> float:

@@ -92,9 +92,7 @@ def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
     """
     faces = {name: row["graph_faces_per_s"] for name, row in good(overhead)}
     networks = dict(good(pytorch))
-    best: dict[str, float] = {}
-    for row in networks.values():
-        best.update(row["peaks"])
+    best = peaks(pytorch)
     for name, rate in faces.items():
         model = name.replace("_fp16", "_fp32")  # an engine in FP16 is made of that file
         if model not in networks or name.endswith("_fp32"):
@@ -104,10 +102,10 @@ def _rates(overhead: dict[str, Any], pytorch: dict[str, Any]) -> Iterator[Row]:
         for kind, least in (("eager", EAGER), ("compile", COMPILED)):
             if largest.get(kind):
                 yield _row(f"{name}: to {kind}", rate / largest[kind], least=least)
-        operations = 2 * zoo.entry(model).evaluation["spec"]["macs"] * rate
-        peak = f"{name[-4:]}_ops"
+        peak = f"{name[-4:]}_gmacs"
         if peak in best:
-            yield _row(f"{name}: of {peak}", operations / best[peak])
+            macs = zoo.entry(model).evaluation["spec"]["macs"] * rate
+            yield _row(f"{name}: of {peak}", macs / 1e9 / best[peak])
     for name in faces:
         half = name.replace("_int8", "_fp16")
         if half != name and half in faces:

@@ -1,5 +1,5 @@
-"""Answers about pictures, kept by what the pictures are: whoever shows the same ones again, in
-another training or after an interruption, need not ask again.
+"""Answers about pictures, kept by what the pictures are: another training that shows the same ones,
+or the same one after an interruption, need not ask again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -21,33 +22,52 @@ class KeptAnswers:
     """A function from pictures, uint8 (N, S, S, 3), to logits, float32 (N, 2), with a file of what
     it said.
 
-    Trainings may add to one file at the same time, batch by batch; each learns of what others added
-    when it begins. A record that a killed one left half written is cut off then.
+    It knows what was in the file when it began; a training shows no picture twice. Several may add
+    to one file at the same time, batch by batch. A record that a killed one left half written is
+    cut off by the next. Where there is no room for the file, a warning says so, and all are asked.
     """
 
     def __init__(self, file: Path, ask: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._file, self._ask = file, ask
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = file.read_bytes() if file.exists() else b""
-        whole = len(content) - len(content) % RECORD.itemsize
-        if whole < len(content):
-            os.truncate(file, whole)
-        records = np.frombuffer(content[:whole], RECORD)
-        self._known = dict(zip(records["picture"].tolist(), map(tuple, records["logits"].tolist())))
+        self._ask = ask
+        self._file: Optional[Path] = file
+        records = np.zeros(0, RECORD)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            os.truncate(file, file.stat().st_size // RECORD.itemsize * RECORD.itemsize)
+            records = np.fromfile(file, RECORD)
+        except OSError as error:
+            self._lose(error)
+        _, first = np.unique(records["picture"], return_index=True)
+        self._known = records[first]  # in rising order of pictures
         logger.info("%s: %d answers", file, len(self._known))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Logits, float32 (N, 2); only pictures that were never seen are asked about."""
-        keys = [_key(picture) for picture in pictures]
-        new = {key: place for place, key in enumerate(keys) if key not in self._known}
-        if new:
-            logits = self._ask(pictures[list(new.values())])
-            records = np.zeros(len(new), RECORD)
-            records["picture"], records["logits"] = list(new), logits
-            with self._file.open("ab") as file:
-                file.write(records.tobytes())
-            self._known.update(zip(new, map(tuple, logits.tolist())))
-        return np.array([self._known[key] for key in keys], np.float32)
+        """Logits, float32 (N, 2); only of new pictures it is asked."""
+        keys = np.array([_key(picture) for picture in pictures], np.uint64)
+        places = np.searchsorted(self._known["picture"], keys)
+        found = np.zeros(len(keys), RECORD)
+        found["picture"] = keys
+        inside = places < len(self._known)
+        found["logits"][inside] = self._known["logits"][places[inside]]
+        new = ~inside
+        new[inside] = self._known["picture"][places[inside]] != keys[inside]
+        if new.any():
+            found["logits"][new] = self._ask(pictures[new])
+            self._add(found[new])
+        return found["logits"].copy()
+
+    def _add(self, records: np.ndarray) -> None:
+        try:
+            if self._file is not None:
+                with self._file.open("ab") as file:
+                    file.write(records.tobytes())
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        logger.warning("%s: answers are not kept (%s), others will have to ask", self._file, error)
+        self._file = None
 
 
 def _key(picture: np.ndarray) -> int:

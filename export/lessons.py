@@ -38,7 +38,7 @@ class Lessons(nn.Module):
         teachers = [runs / name for name in recipe.teachers]
         self.live: Optional[LiveTeachers] = None
         if teachers and recipe.teachers_see == "views":
-            self.live = LiveTeachers(teachers)
+            self.live = LiveTeachers(teachers, keep=not recipe.mixing)
         if teachers:
             said = answers_of(teachers, packs)
             self.register_buffer("logits", said.logits, persistent=False)

@@ -32,12 +32,14 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     starts = (name,) if kind in ("run", "pruned") else ()
     others = [run.parent / name for name in (*starts, *recipe.teachers)]
     files = {_weights(other): other / WEIGHTS for other in others}
-    found = {what: _digest(file) for what, file in files.items() if file.exists()}
+    found = {what: content_digest(file) for what, file in files.items() if file.exists()}
     if recipe.teachers_see == "views":
         for teacher in recipe.teachers:
-            model = run.parent / teacher / BUILT
-            if model.exists() or _finished(run.parent / teacher):  # else nobody can tell
-                found[f"the INT8 file of {teacher}"] = _digest(model) if model.exists() else "none"
+            model, what = run.parent / teacher / BUILT, f"the INT8 file of {teacher}"
+            if model.exists():
+                found[what] = content_digest(model)
+            elif _finished(run.parent / teacher):  # it answers in FP32, to the end
+                found[what] = "none"
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
     found |= pictures_of(packs)
@@ -89,8 +91,8 @@ def began_with(run: Path, other: Path) -> bool:
     return before == digest(other / WEIGHTS)
 
 
-def _digest(file: Path) -> str:
-    """Of a file; of a model without its metadata, which change with its card's words."""
+def content_digest(file: Path) -> str:
+    """SHA-256 of a file; of a model without its metadata, which change with its card's words."""
     if file.suffix != ".onnx":
         return digest(file)
     model = onnx.load(file)

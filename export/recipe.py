@@ -94,8 +94,7 @@ class Recipe:
             (EMA); 0 for none.
         teachers: recipes whose mean answer is distilled into this one; none for labels alone.
         teachers_see: "faces", aligned, of which they are asked once; or "views", what the student
-            sees, of which they are asked once for all students of one size and seed (see
-            `export.live_answers`).
+            sees (see `export.live_answers`).
         distill_weight: share of the teachers' answers in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
         hint_weight: of a further term that draws a linear map of the embedding towards the
@@ -167,11 +166,16 @@ class Recipe:
     published: str = ""
 
     def __post_init__(self) -> None:
-        """Raises DataError for a word that means nothing."""
+        """Raises DataError for what means nothing."""
         for key, known in CHOICES.items():
             _among(f"{key}={getattr(self, key)!r}", getattr(self, key), known)
         for precision in self.precisions:
             _among(f"precisions={list(self.precisions)}", precision, PRECISIONS)
+        if self.mixing_alpha < 0 or (self.mixing_alpha and not self.mixing):
+            raise DataError(
+                f"mixing_alpha={self.mixing_alpha:g} with mixing={self.mixing!r}: expected 0 or "
+                "more, and only with mixing"
+            )
         kind, name = self.start
         _among(f"init={self.init!r}", f"{kind}:NAME" if name else kind, STARTS)
 

@@ -1,5 +1,5 @@
 """Run folders: config.json, splits, initial weights, checkpoint, metrics.csv, curves.png, and in
-the end the weights.
+the end the weights; of teachers, what they said of views.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def build_engine(
         if output is None and path.exists() and sidecar(path).exists():
             return path
         network = _network(content, spec.precision, api)
-        if api.is_rtx and capability not in (None, *tensorrt_api.RTX_TARGETS):
+        if api.is_rtx and capability is not None and capability not in tensorrt_api.RTX_TARGETS:
             plan = _for_unlisted(api, gpu, capability, network, target, progress)
         else:
             plan = _timed(api, gpu, network, target, progress)
@@ -193,7 +193,7 @@ def _network(content: bytes, precision: str, api: TensorRT) -> bytes:
 def _for_unlisted(
     api: TensorRT,
     gpu: Optional[str],
-    capability: Optional[str],
+    capability: str,
     network: bytes,
     target: Target,
     progress: Optional[Callable[[str, int, int], None]],
@@ -220,7 +220,7 @@ def _for_unlisted(
             return plan
         reasons.append(api.reason())
     raise BackendError(
-        f"{api!r} builds for {listed} and loads nothing on {gpu} ({capability}): "
+        f"{api!r} builds for {listed}; for {gpu} ({capability}) it built nothing that it loads: "
         f"{'; '.join(reasons)}; use tensorrt, or an ONNX model"
     )
 
@@ -247,6 +247,7 @@ def spec_of(content: bytes, name: str) -> ModelSpec:
 
     Raises:
         ModelError: it is damaged, or not one of this package.
+        BackendError: there is too little memory for it.
     """
     from .backends import onnx  # here: it is missing where only engines are run
 

@@ -153,19 +153,19 @@ def open_session(
 
     Raises:
         ModelError: not an ONNX file, or damaged.
-        BackendError: there is no memory for it.
+        BackendError: there is too little memory for it, or there are too few threads.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are about its own graph rewrites
-    if threads is not None:
-        options.intra_op_num_threads = threads
     try:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # its warnings are about its own graph rewrites
+        if threads is not None:
+            options.intra_op_num_threads = threads
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's own classes have no common public base
         if _starved(error):
             raise BackendError(
-                f"{source}: ONNX Runtime has too little memory to open it ({error}); free some, or "
-                "take a smaller model of `gender-edge models`"
+                f"{source}: ONNX Runtime gets too little memory, or too few threads, to open it "
+                f"({error}); free some, or take a smaller model of `gender-edge models`"
             ) from error
         raise ModelError(
             f"{source}: ONNX Runtime cannot open it, it is damaged or not an ONNX model ({error}); "
@@ -174,8 +174,9 @@ def open_session(
 
 
 def _starved(error: Exception) -> bool:
-    """Whether memory was refused: to Python, to a thread's stack, or to ONNX Runtime's C++."""
-    return isinstance(error, (MemoryError, RuntimeError)) or "bad_alloc" in str(error)
+    """Whether memory or threads were refused, in the words of ONNX Runtime's C++."""
+    texts = ("bad_alloc", "Failed to allocate memory", "pthread_create failed")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def described(session: onnxruntime.InferenceSession) -> tuple[Optional[str], str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def parts(total: int, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """
     start = 0
     while start < total:
-        count = max(size for size in sizes if size <= total - start)
+        count = sizes[bisect.bisect_right(sizes, total - start) - 1]
         yield start, count
         start += count
 
@@ -62,7 +63,7 @@ class Slot:
         self._resident: Optional[_Lane] = None  # its input's address changes with every call
         # RTX compiles kernels for every batch size that it meets; those of the lanes are there.
         rtx = contexts.api.is_rtx
-        self._sizes = buckets(self._most) if rtx else range(1, self._most + 1)
+        self._counts = buckets(self._most) if rtx else range(1, self._most + 1)
         self._count = 0
         self._host_in[:] = 0
         try:
@@ -104,7 +105,7 @@ class Slot:
         if len(self._answers) < total:
             self._answers = self._device.pinned((total, 2), np.float32)
         try:
-            for start, count in parts(total, self._sizes):
+            for start, count in parts(total, self._counts):
                 lane.read_from(array.address + start * row, count)
                 lane.execute(array.stream)
                 out = self._answers[start : start + count]

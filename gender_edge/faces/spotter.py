@@ -47,7 +47,7 @@ class Spotter:
 
         Raises:
             ModelError: not an ONNX file, damaged, or not a face detector of this package.
-            BackendError: ONNX Runtime is not installed, or not whole.
+            BackendError: ONNX Runtime is not installed, not whole, or has too little memory.
         """
         from ..backends.onnx import described, open_session  # takes most of the import time
 

@@ -37,9 +37,11 @@ def test_each_picture_is_asked_about_once(
 ) -> None:
     answers, file = kept(tmp_path / "deep" / "a.bin", asked), tmp_path / "deep" / "a.bin"
     np.testing.assert_array_equal(answers(pictures[:4]), right(pictures[:4]))
-    mixed = pictures[[5, 2, 2, 4, 5]]
-    np.testing.assert_array_equal(answers(mixed), right(mixed))
-    assert asked == [4, 2] and file.stat().st_size == 6 * RECORD.itemsize
+    assert asked == [4] and file.stat().st_size == 4 * RECORD.itemsize
+    again = kept(file, asked)
+    mixed = pictures[[5, 2, 2, 4, 0]]
+    np.testing.assert_array_equal(again(mixed), right(mixed))
+    assert asked == [4, 2]
     again = kept(file, asked)
     np.testing.assert_array_equal(again(pictures[::-1]), right(pictures[::-1]))
     assert asked == [4, 2]
@@ -66,3 +68,18 @@ def test_two_add_to_one_file(tmp_path: Path, asked: list[int], pictures: np.ndar
     other(pictures[3:])
     np.testing.assert_array_equal(kept(file, asked)(pictures), right(pictures))
     assert asked == [3, 3]
+
+
+def test_without_room_all_are_asked(
+    tmp_path: Path, asked: list[int], pictures: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is kept saves time, and is no reason to end a training."""
+    (tmp_path / "file").touch()
+    answers = kept(tmp_path / "file" / "a.bin", asked)
+    for _ in range(2):
+        np.testing.assert_array_equal(answers(pictures), right(pictures))
+    assert asked == [6, 6] and "answers are not kept" in caplog.text
+    caplog.clear()
+    full = kept(Path("/dev/full"), asked)
+    np.testing.assert_array_equal(full(pictures), right(pictures))
+    assert "answers are not kept" in caplog.text

@@ -13,7 +13,7 @@ from export.data import Pack, pack
 from export.prepare import Places
 from export.provenance import NOTE, began_with
 from export.recipe import Recipe
-from export.runs import finished, save_weights
+from export.runs import BUILT, finished, save_weights
 from export.train import train
 from gender_edge import DataError
 
@@ -80,7 +80,7 @@ def test_a_run_is_not_taught_on_by_another_int8_file(
     for own in (wanted, watching):
         train(own, packs, {"faces": packs[0]}, runs / own.name, workers=0)
         train(own, packs, {}, runs / own.name, workers=0)
-    file = runs / "tiny" / "int8" / "model.onnx"
+    file = runs / "tiny" / BUILT
     model = onnx.load(file)
     model.metadata_props.add(key="note", value="other words in a card")
     onnx.save(model, file)
@@ -96,7 +96,7 @@ def test_a_teacher_does_not_change_from_float_to_int8(
     recipe_file: Path, runs: Path, packs: list[Pack]
 ) -> None:
     """One without an INT8 file answers in float, to the end."""
-    file = runs / "tiny" / "int8" / "model.onnx"
+    file = runs / "tiny" / BUILT
     content = file.read_bytes()
     file.unlink()
     wanted = replace(child(recipe_file, "teacher"), teachers_see="views")

@@ -50,6 +50,8 @@ def test_every_entry_is_explained() -> None:
             'augmentation = "none"',
             "expected ours, ours_randaugment, rotate_flip or rotate_zoom_flip",
         ),
+        ("mixing_alpha = 1.0", "only with mixing"),
+        ('mixing = "mixup"\nmixing_alpha = -1.0', "expected 0 or more"),
         ('importance = "guess"', "expected taylor or magnitude"),
         ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
         ('precisions = ["int8", "fp16"]', "expected fp32 or int8"),
