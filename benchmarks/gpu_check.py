@@ -106,8 +106,6 @@ def _ended(command: list[str], limit: float) -> str:
     """Run a command, with all that it starts, to its end or at most for so many seconds; returns
     what went wrong.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):  # what ends this shall end the step
-        signal.signal(number, lambda *_: sys.exit("told to end"))
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
         status = process.wait(limit)
@@ -362,6 +360,8 @@ STEPS: dict[str, Callable[[argparse.Namespace, Notes], None]] = {
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what ends this shall end its step too
+        signal.signal(number, lambda *_: sys.exit("told to end"))
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
