@@ -4,6 +4,7 @@ size, energy where it is counted, and accuracy.
     python benchmarks/run.py                          all shipped variants
     python benchmarks/run.py --data faces.csv         accuracy measured here, not as recorded
     python benchmarks/run.py --peers --peers-dir DIR  other projects' classifiers in the same run
+    python benchmarks/run.py --pace 30                latency and CPU of 30 faces a second
     python benchmarks/run.py --cameras 15x3           how many cameras (15 fps, 3 faces) it serves
     python benchmarks/run.py --json a.json --html a.html --plot a.png
 
@@ -47,6 +48,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     what.add_argument(
         "--detector", help="for --clock detect: a YuNet ONNX file (default: ours, or CenterFace)"
+    )
+    what.add_argument(
+        "--pace",
+        type=_positive,
+        metavar="FPS",
+        help="also one face at a time, so many a second: latency, and what waiting costs the CPU",
     )
     what.add_argument(
         "--cameras", type=_stream, metavar="FPSxFACES", help="also MLPerf's multi stream"

@@ -37,7 +37,7 @@ from gender_edge.labelled import read_labelled
 
 SAME = (  # what a run must share with the one that it goes on with
     *("devices", "models", "batches", "seconds", "rounds", "threads", "clock", "detector"),
-    *("cameras", "deadline", "data", "split"),
+    *("pace", "cameras", "deadline", "data", "split"),
 )
 
 
@@ -167,6 +167,8 @@ def _measure(
         for number in range(1, arguments.rounds + 1):
             what = f"round {number} of {arguments.rounds}"
             each(lambda row, p: _round(row, p, arguments, number), what)  # noqa: B023
+        if arguments.pace:
+            each(lambda row, p: _paced(row, p, arguments), "pace")
         if arguments.cameras:
             each(lambda row, p: _cameras(row, p, arguments), "cameras")
         each(lambda row, p: _judge(row, p, arguments), "accuracy")
@@ -222,6 +224,11 @@ def _round(
             threads=arguments.threads,
         )
         done.append(timed)
+
+
+def _paced(row: dict[str, Any], process: Process, arguments: argparse.Namespace) -> None:
+    if "paced" not in row:
+        row["paced"] = process.ask("paced", fps=arguments.pace, seconds=arguments.seconds)
 
 
 def _cameras(row: dict[str, Any], process: Process, arguments: argparse.Namespace) -> None:

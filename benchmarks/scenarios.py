@@ -85,6 +85,25 @@ def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, floa
     }
 
 
+def paced(subject: Subject, fps: float, seconds: float) -> dict[str, float]:
+    """One face at a time in memory, so many a second: latency in ms of a processor that has waited,
+    and seconds of processor time a second, all threads together, waiting included (1 is a core).
+    """
+    call = work(subject, "network", 1, None)
+    for _ in range(WARMUP_RUNS):
+        call()
+    times: list[float] = []
+    spent, start = time.process_time(), time.perf_counter()
+    for due in start + np.arange(1, max(FEWEST_RUNS, round(fps * seconds)) + 1) / fps:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    cores = (time.process_time() - spent) / (time.perf_counter() - start)
+    p50, p99 = (float(v) for v in 1e3 * np.percentile(times, (50, 99)))
+    return {"fps": fps, "p50_ms": p50, "p99_ms": p99, "cores": cores}
+
+
 def cameras(
     subject: Subject, clock: str, fps: float, faces: int, deadline_ms: float, seconds: float
 ) -> dict[str, Any]:

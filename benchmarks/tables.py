@@ -31,6 +31,7 @@ def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:
         [HEAD, *rows(result)],
         set_rows(result),
         memory_rows(result),
+        paced_rows(result),
         camera_rows(result),
         energy_rows(result),
     ):
@@ -127,6 +128,25 @@ def memory_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
             start = (variant["name"], variant["engine"], str(row["batch"]), f"{steps[0]:.0f}")
             table.append((*start, *added, f"{steps[-1]:.0f}", device))
     head = ("memory, MB", "engine", "batch", "Python", "import", "load", "run", "peak", "GPU")
+    return [head, *table] if table else []
+
+
+def paced_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Latency and processor time of faces that come at a pace; the first row is the head, none if
+    none was asked.
+    """
+    table = [
+        (
+            variant["name"],
+            variant["engine"],
+            f"{paced['fps']:g}",
+            *(f"{paced[key]:.2f}" for key in ("p50_ms", "p99_ms")),
+            f"{100 * paced['cores']:.0f}",
+        )
+        for variant in result["variants"]
+        if (paced := variant.get("paced"))
+    ]
+    head = ("one at a time", "engine", "faces a second", "p50 ms", "p99 ms", "CPU, % of a core")
     return [head, *table] if table else []
 
 

@@ -102,6 +102,12 @@ def _time(
     return scenarios.timed(call, batch, seconds)
 
 
+def _paced(subject: Any, **request: Any) -> dict[str, float]:
+    from benchmarks import scenarios
+
+    return scenarios.paced(subject, **request)
+
+
 def _cameras(subject: Any, **request: Any) -> dict[str, Any]:
     from benchmarks import scenarios
 
@@ -160,6 +166,7 @@ def _outcome(subject: Any, samples: Sequence[Any]) -> Any:
 REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "remember": _remember,
     "time": _time,
+    "paced": _paced,
     "cameras": _cameras,
     "judge": _judge,
 }

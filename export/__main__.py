@@ -21,21 +21,23 @@ import torch
 
 from gender_edge.errors import DataError, GenderEdgeError
 
-from . import compare, findings, graph, options, own, recipe, seeds, shipped, sizes
+from . import compare, graph, options, own, recipe, seeds, sizes
+from .architectures.trunks import Trunks
 from .build import build, quantize_step, requantize, train_step
 from .clean import clean
+from .compression.prune import compared
+from .data import findings
+from .data.prepare import Places, learned_from, validated_on
 from .detector import card as detector_card
 from .detector import steps
 from .detector.train import Settings
+from .evaluation.int8_card import quantization
 from .files import write
-from .int8_card import quantization
 from .options import ROOT
-from .prepare import Places, learned_from, validated_on
-from .prune import compared
 from .recipe import start_of
 from .restore import restore
 from .runs import restored
-from .trunks import Trunks
+from .training import shipped
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

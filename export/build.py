@@ -24,18 +24,20 @@ from gender_edge.evaluation import FRAMINGS
 from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule, ModelSpec
 
-from . import card, graph, int8, parent
+from . import graph
 from .architectures import Network, in_colour
-from .calibrate import abstention_thresholds, even, fit_temperature
-from .evaluate import evaluate_step
+from .compression import int8
+from .compression.quantize import METHODS, calibration_crops
+from .data.prepare import Places, annotated, annotation, check, learned_from, stem
+from .evaluation import card, parent
+from .evaluation.calibrate import abstention_thresholds, even, fit_temperature
+from .evaluation.evaluate import evaluate_step
 from .files import fresh, write
-from .prepare import Places, annotated, annotation, check, learned_from, stem
-from .quantize import METHODS, calibration_crops
 from .recipe import Recipe
 from .restore import restore
 from .runs import CONFIG, INITIAL, WEIGHTS, finished, restored
 from .ship import ship
-from .train import train
+from .training.train import train
 from .validate import targets
 
 logger = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ def model_step(
 
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
-    """Data and weights; see `export.train` for what lies in the run folder."""
+    """Data and weights; see `export.training.train` for what lies in the run folder."""
     packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
     return train(recipe, packs, validation, run, places.trunks, workers)

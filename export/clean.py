@@ -25,14 +25,14 @@ from gender_edge.errors import DataError
 from gender_edge.groups import CHILD, SMALLEST_GROUP
 from gender_edge.samples import LABELS
 
-from . import contact_sheet, findings
-from .answers import answers_of
-from .data import group
-from .duplicates import Fingerprints, components, near_pairs
+from .data import contact_sheet, findings
+from .data.duplicates import Fingerprints, components, near_pairs
+from .data.findings import COPY, LABEL, NEAR_COPY, NO_FACE, REASONS, Finding, Pictures
+from .data.packs import group
+from .data.prepare import Places, packed, stem
 from .files import write
-from .findings import COPY, LABEL, NEAR_COPY, NO_FACE, REASONS, Finding, Pictures
-from .prepare import Places, packed, stem
 from .recipe import Recipe
+from .training.answers import answers_of
 from .validate import targets
 
 FOLDS = 5

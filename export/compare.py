@@ -21,8 +21,8 @@ from gender_edge.errors import DataError
 from gender_edge.zoo import REGISTRY
 
 from . import recipe
-from .latency import ROUNDS, latencies
-from .prepare import stem
+from .data.prepare import stem
+from .evaluation.latency import ROUNDS, latencies
 from .recipe import Recipe, start_of
 from .runs import AFTER_TRAINING, CONFIG, config, differing, trained_by
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gender_edge.errors import DataError
 from gender_edge.groups import worst
 
-from .prepare import Places, annotated
+from .data.prepare import Places, annotated
 from .recipe import Recipe
 
 RECIPE = "own"

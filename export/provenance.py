@@ -12,7 +12,7 @@ import onnx
 from gender_edge import zoo
 from gender_edge.errors import DataError
 
-from .data import Pack
+from .data.packs import Pack
 from .files import digest, fresh, write
 from .recipe import Recipe
 from .runs import BUILT, CONFIG, INITIAL, WEIGHTS, restored

@@ -61,23 +61,24 @@ class Recipe:
             are chosen on.
         test: those that are looked at once, for the card.
         limit: how many training pictures there are, drawn by the seed from all; 0 for all.
-        augmentation: what training crops go through, of `export.augment.AUGMENTATIONS`.
+        augmentation: what training crops go through, of `export.data.augment.AUGMENTATIONS`.
         mixing: of the pictures of a batch with one another, "mixup" or "cutmix" (see
-            `export.mixing`); empty for none.
+            `export.data.mixing`); empty for none.
         mixing_alpha: of the beta distribution that shares are drawn from, 1 for any share alike and
             less for mostly little; 0 for that of the papers.
         init: where weights start: "random", "trunk" (the file given by --init), "imagenet",
             "run:NAME" for the final weights of another recipe's run, "pruned:NAME" for what
-            pruning leaves of that run's network (see `export.prune`), or "shipped:NAME" for those
-            of a shipped model (see `export.shipped`), whose terms `license` and `origin` then tell
-            too.
+            pruning leaves of that run's network (see `export.compression.prune`), or "shipped:NAME"
+            for those of a shipped model (see `export.training.shipped`), whose terms `license` and
+            `origin` then tell too.
         remove_macs: share of the multiply-accumulates of the network that `arguments` describe,
             which shall be gone after pruning (however many of them the run NAME has left).
         importance: what channels are worth to pruning, "taylor" or "magnitude".
         align: pruning cuts layers to multiples of as many channels.
         clean: list of findings of `python -m export clean`, whose training pictures to drop are
             never drawn; below the folder of runs, or an absolute path. Empty for none.
-        balance_ages: draw women and men equally often within each age group (see `export.ages`).
+        balance_ages: draw women and men equally often within each age group (see
+            `export.data.ages`).
         balance_ethnicities: that, within each ethnicity of each age group, where it is labelled.
         age_weights: how many times as often ages in years are drawn, as { "0-12" = 2.0 }; given
             or estimated ones, as for balancing.
@@ -94,18 +95,18 @@ class Recipe:
             (EMA); 0 for none.
         teachers: recipes whose mean answer is distilled into this one; none for labels alone.
         teachers_see: "faces", aligned, of which they are asked once; or "views", what the student
-            sees (see `export.live_answers`).
+            sees (see `export.training.live_answers`).
         distill_weight: share of the teachers' answers in the loss, 0 to 1.
         distill_temperature: softens both sides of that term (Hinton et al. 2015).
         hint_weight: of a further term that draws a linear map of the embedding towards the
             teachers' (Romero et al. 2015, with cosine distance).
         precisions: what is shipped; none for a network that only others start from.
         calibration: "minmax", "entropy" or "percentile", the range estimate for INT8; "best"
-            for whichever loses least where it loses most (see `export.int8`).
+            for whichever loses least where it loses most (see `export.compression.int8`).
         calibration_images: how many training crops it sees.
-        rounding: feel INT8's rounding while training (see `export.rounding`).
+        rounding: feel INT8's rounding while training (see `export.compression.rounding`).
         gate: points of accuracy on validation that INT8 may lose, on the mean and any set
-            (balanced), and in any group beyond chance (see `export.int8`).
+            (balanced), and in any group beyond chance (see `export.compression.int8`).
         aware_epochs: how long it is taught on with rounding where it loses more; 0 for not at all.
         abstain_error: labels are withheld so that at most this share of the given ones is wrong.
         default: the precision that `Classifier()` opens, if it is one of this recipe.

@@ -14,18 +14,18 @@ import onnx
 from gender_edge.errors import DataError
 
 from .architectures import build
+from .data.prepare import Places, learned_from
+from .evaluation.parent import MODEL, evaluation_of
 from .files import digest, replacing
-from .parent import MODEL, evaluation_of
-from .prepare import Places, learned_from
 from .recipe import Recipe
 from .runs import RESTORED, WEIGHTS, remember, save_weights
-from .shipped import network_in
+from .training.shipped import network_in
 
 
 def restore(recipe: Recipe, places: Places, workers: int = 1) -> Path:
     """RUNS/NAME from the files shipped of a recipe, from FP32 ones where there are some.
 
-    Its training pictures are needed too: see `export.shipped`.
+    Its training pictures are needed too: see `export.training.shipped`.
 
     Raises:
         DataError: nothing of it is shipped, it is of other layers, or the run is there already.

@@ -12,7 +12,7 @@ from pathlib import Path
 from gender_edge.errors import DataError
 
 from . import graph
-from .data import Pack
+from .data.packs import Pack
 from .runs import finished, trained_size
 from .validate import by_network, validate
 

@@ -15,7 +15,7 @@ from gender_edge.evaluation import FRAMINGS
 from gender_edge.groups import CHILD, adult_gap, groups, worst
 from gender_edge.samples import LABELS, Sample
 
-from .data import Pack
+from .data.packs import Pack
 from .precision import autocast
 
 BATCH = 128

@@ -134,7 +134,7 @@ def test_metadata_says_where_it_comes_from(spec: ModelSpec, shipped: str) -> Non
 
 
 def test_card_is_generated_from_the_evaluation(shipped: str) -> None:
-    card = pytest.importorskip("export.card")
+    card = pytest.importorskip("export.evaluation.card")
     home = zoo.folder() / shipped
     text = card.text(home)
     assert (home / "card.md").read_text() == text

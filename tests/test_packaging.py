@@ -25,6 +25,8 @@ EXCEPTIONS = {
     "benchmarks/torch_reference.py": {"torch", "onnx"},  # what gpu_check compares with
 }
 
+WORKSHOP = ("architectures", "data", "compression", "training", "evaluation")  # none uses a later
+
 
 def imported(section: str) -> set[str]:
     names: set[str] = set()
@@ -39,11 +41,28 @@ def imported(section: str) -> set[str]:
     return names
 
 
+def neighbours(folder: str) -> set[str]:
+    """What its modules take from beside it: first names after `from ..`."""
+    names: set[str] = set()
+    for path in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                taken = [node.module] if node.module else [alias.name for alias in node.names]
+                names |= {name.split(".")[0] for name in taken}
+    return names
+
+
 def test_folders_stand_on_each_other_as_they_should() -> None:
     heavy = {"torch", "torchvision", "onnx", "scipy", "safetensors"}
     assert not imported("gender_edge") & {"export", "benchmarks", "matplotlib", "tqdm", *heavy}
     assert not imported("benchmarks") & {"export", *heavy}
     assert "benchmarks" not in imported("export")
+
+
+@pytest.mark.parametrize("folder", WORKSHOP)
+def test_workshop_s_folders_stand_on_each_other_in_order(folder: str) -> None:
+    later = WORKSHOP[WORKSHOP.index(folder) + 1 :]
+    assert not neighbours(f"export/{folder}") & {*later, "detector"}
 
 
 def test_runtime_parses_as_python_3_9() -> None:

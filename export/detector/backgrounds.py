@@ -20,8 +20,8 @@ from gender_edge.errors import DataError
 from gender_edge.faces.found import shrunk
 from gender_edge.samples import Sample
 
-from ..augment import lit
-from ..data import Pack
+from ..data.augment import lit
+from ..data.packs import Pack
 
 # Of scikit-image's sample pictures those without people.
 TEXTURES = (

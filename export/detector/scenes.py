@@ -21,8 +21,8 @@ from gender_edge.faces.found import shrunk
 from gender_edge.samples import Sample
 from gender_edge.tracks import overlaps
 
-from ..augment import degraded, lit
-from ..data import Pack
+from ..data.augment import degraded, lit
+from ..data.packs import Pack
 from .backgrounds import background, blurred, lay, piece
 
 SHAPES = ((240, 320), (320, 240), (256, 256), (192, 192))  # px: height, width of a frame, shrunk

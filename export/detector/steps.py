@@ -25,9 +25,9 @@ from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
 
 from .. import graph
+from ..compression.quantize import METHODS, quantize
+from ..data.prepare import Places, annotated, packed
 from ..files import digest, fresh, replacing, write
-from ..prepare import Places, annotated, packed
-from ..quantize import METHODS, quantize
 from ..recipe import Source
 from ..ship import ship
 from . import card, evaluate

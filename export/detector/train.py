@@ -25,12 +25,12 @@ from gender_edge.faces import Detector, YuNet
 from gender_edge.faces.spotter import decode
 from gender_edge.tracks import overlaps
 
-from .. import checkpoint
 from ..files import digest, write
 from ..precision import DEVICE, autocast
 from ..provenance import keep, pictures_of
 from ..runs import CHECKPOINT, CONFIG, WEIGHTS, save_weights, table
-from ..train import LARGEST_GRADIENT, SAVE_EVERY, learning_rate
+from ..training import checkpoint
+from ..training.train import LARGEST_GRADIENT, SAVE_EVERY, learning_rate
 from .losses import losses
 from .network import STRIDES, WIDTHS, SpotterNetwork
 from .scenes import SHAPES, SHARES, Faced, Scene, heard, scene

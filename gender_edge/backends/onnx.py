@@ -149,7 +149,10 @@ def _refuse_or_warn(device: str, reason: str) -> None:
 def open_session(
     model: bytes, source: str, providers: Sequence[str] = (CPU,), threads: Optional[int] = None
 ) -> onnxruntime.InferenceSession:
-    """An ONNX file's content as a session.
+    """An ONNX file's content as a session, whose threads sleep between runs.
+
+    ONNX Runtime lets them spin while they wait for the next run: thirty faces a second would keep a
+    core busy all the time, and models that take turns would slow each other.
 
     Raises:
         ModelError: not an ONNX file, or damaged.
@@ -158,6 +161,7 @@ def open_session(
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # its warnings are about its own graph rewrites
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # since 1.12
         if threads is not None:
             options.intra_op_num_threads = threads
         return onnxruntime.InferenceSession(model, options, providers=list(providers))

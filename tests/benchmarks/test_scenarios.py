@@ -94,6 +94,24 @@ def test_faster_subjects_serve_more_cameras() -> None:
     assert scenarios.cameras(Counting(0.1), "network", 20, 4, 50, 0.3)["cameras"] == 0
 
 
+def test_pace_waits_for_each_face_and_counts_the_processor() -> None:
+    class Busy(Counting):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            end = time.process_time() + 0.005
+            while time.process_time() < end:
+                pass
+            return super().run(batch)
+
+    sleeper, busy = Counting(0.005), Busy()
+    found = scenarios.paced(sleeper, 100, 0.2)
+    assert sleeper.ran == [1] * (scenarios.WARMUP_RUNS + 20)
+    assert 5 <= found["p50_ms"] <= found["p99_ms"] and found["fps"] == 100
+    assert found["cores"] < scenarios.paced(busy, 100, 0.2)["cores"]
+    busy.ran.clear()
+    scenarios.paced(busy, 1000, 0.001)  # it cannot keep up: timed all the same
+    assert len(busy.ran) == scenarios.WARMUP_RUNS + scenarios.FEWEST_RUNS
+
+
 def test_peers_and_variants_answer_alike() -> None:
     """The real thing: what `prepare` and `run` say is what `Classifier.in_frame` says."""
     subject = open_subject(variant(zoo.default(), "onnxruntime", None, 8))

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from export import graph, recipe
-from export import train as training
 from export.__main__ import main
 from export.build import Places, annotated, build, train_step
-from export.data import Pack
-from export.int8 import sensitivity
-from export.lessons import Lessons
-from export.quantize import calibration_crops
+from export.compression.int8 import sensitivity
+from export.compression.quantize import calibration_crops
+from export.data.packs import Pack
 from export.runs import finished
-from export.train import train
+from export.training import train as training
+from export.training.lessons import Lessons
+from export.training.train import train
 from export.validate import by_file, validate
 from gender_edge import Classifier, DataError
 from gender_edge.labelled import read_labelled

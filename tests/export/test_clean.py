@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from export import recipe
 from export.__main__ import main
 from export.architectures import build
-from export.batches import weights_of
 from export.clean import clean, cross_validated, find_wrong_labels
-from export.contact_sheet import COLUMNS, SIDE
-from export.findings import COPY, Finding, Pictures, dropped, label_noise, write
-from export.prepare import Places, packed
+from export.data.batches import weights_of
+from export.data.contact_sheet import COLUMNS, SIDE
+from export.data.findings import COPY, Finding, Pictures, dropped, label_noise, write
+from export.data.prepare import Places, packed
 from export.recipe import Recipe, Source
 from export.runs import WEIGHTS, remember
 from gender_edge import DataError

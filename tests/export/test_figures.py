@@ -10,9 +10,9 @@ from scipy.special import expit, logit
 
 from export import graph, recipe
 from export.build import calibrated, describe
-from export.data import look
-from export.evaluate import _uncalibrated, _without_copies
-from export.prepare import Places
+from export.data.packs import look
+from export.data.prepare import Places
+from export.evaluation.evaluate import _uncalibrated, _without_copies
 from export.recipe import Source
 from export.runs import finished
 from gender_edge import evaluation, measures

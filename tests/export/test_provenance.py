@@ -9,12 +9,12 @@ import onnx
 import pytest
 
 from export import recipe
-from export.data import Pack, pack
-from export.prepare import Places
+from export.data.packs import Pack, pack
+from export.data.prepare import Places
 from export.provenance import NOTE, began_with
 from export.recipe import Recipe
 from export.runs import BUILT, finished, save_weights
-from export.train import train
+from export.training.train import train
 from gender_edge import DataError
 
 KINDS = {"init": {"init": "run:tiny"}, "teacher": {"teachers": ("tiny",)}}

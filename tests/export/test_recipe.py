@@ -10,9 +10,11 @@ pytest.importorskip("torch", reason="the workshop needs torch: pip install 'gend
 
 from torch import nn
 
-from export import augment, mixing, quantize, recipe
-from export.start import optimizer_of
-from export.train import learning_rate
+from export import recipe
+from export.compression import quantize
+from export.data import augment, mixing
+from export.training.start import optimizer_of
+from export.training.train import learning_rate
 from gender_edge.errors import DataError
 
 OPTIMIZERS = recipe.CHOICES["optimizer"]

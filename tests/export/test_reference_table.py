@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from export import latency, recipe
+from export import recipe
 from export.__main__ import ROOT, main
 from export.build import Places, build
 from export.compare import compare, earlier_rows, markdown, references
+from export.evaluation import latency
 from export.recipe import Recipe
 from gender_edge import DataError
 from gender_edge.labelled import read_labelled

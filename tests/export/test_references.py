@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from export import architectures, graph, recipe
 from export.architectures import VGG, VGG_WIDTHS
-from export.augment import AUGMENTATIONS, TURN
-from export.batches import batches, weights_of
+from export.architectures.trunks import Trunks
 from export.compare import _start
-from export.data import Pack, pack
-from export.initial import settled
+from export.data.augment import AUGMENTATIONS, TURN
+from export.data.batches import batches, weights_of
+from export.data.packs import Pack, pack
 from export.recipe import Recipe
 from export.runs import remember, save_weights
-from export.start import network_of, optimizer_of
-from export.train import _Training, learning_rate, train
-from export.trunks import Trunks
+from export.training.initial import settled
+from export.training.start import network_of, optimizer_of
+from export.training.train import _Training, learning_rate, train
 from gender_edge import DataError
 from gender_edge.labelled import read_labelled
 from gender_edge.samples import Sample

@@ -13,15 +13,15 @@ import torch
 
 from export import recipe
 from export.__main__ import main
+from export.compression.quantize import calibration_crops
+from export.data.prepare import Places, learned_from
 from export.files import digest
-from export.prepare import Places, learned_from
 from export.provenance import began_with
-from export.quantize import calibration_crops
 from export.recipe import Recipe
 from export.restore import restore
 from export.runs import WEIGHTS, config, finished, trained_size
-from export.shipped import PROBES, read
-from export.train import train
+from export.training.shipped import PROBES, read
+from export.training.train import train
 from gender_edge import Classifier, DataError
 
 GRAY = {"name": "tiny_gray", "grayscale": True}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import main
-from export.prepare import Places
+from export.data.prepare import Places
 from export.provenance import NOTE
 from export.recipe import load
 from export.runs import CONFIG, WEIGHTS, config

@@ -306,6 +306,23 @@ def test_import_is_light() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
+def test_a_classifier_that_waits_costs_no_processor_time() -> None:
+    """At the pace of a camera, in a process of its own: counted in time of the processor."""
+    code = """if True:
+        import time, numpy, gender_edge
+        classifier = gender_edge.Classifier(device="onnxruntime", threads=2)
+        crops = numpy.zeros((1, 64, 64, 3), "u1")
+        waited = 0.0
+        for _ in range(20):
+            classifier.predict(crops)
+            begin = time.process_time()
+            time.sleep(0.03)
+            waited += time.process_time() - begin
+        print(waited)"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 0.1  # s; with threads that spin 0.6
+
+
 def test_too_little_memory_is_not_a_damaged_model() -> None:
     """On a small device the file is whole: fetching it again, as for a damaged one, is no help."""
     code = """

@@ -1,0 +1,1 @@
+"""A network made small: channels cut out, weights and activations in INT8."""

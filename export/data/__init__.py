@@ -1,0 +1,1 @@
+"""Labelled pictures made ready, and what training sees of them."""

@@ -1,0 +1,1 @@
+"""What a network is worth, and what its card says of it."""
