@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .classifier import Classifier
+from .classifier import Classifier, counted
 from .delays import Delays
 from .errors import ArgumentError, BackendError, ImageError
+
+LONGEST_DELAY = 3600.0  # s
 
 _Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
 
@@ -35,7 +37,8 @@ class Batcher:
         max_delay: seconds that the first crop of a batch waits for others at most.
 
     Raises:
-        ArgumentError: of `max_batch` below 1, or `max_delay` below 0.
+        ArgumentError: `max_batch` is no whole number from 1, or `max_delay` below 0 or more than an
+            hour.
 
     Attributes:
         batches, faces: how much was run so far.
@@ -45,11 +48,12 @@ class Batcher:
     def __init__(
         self, classifier: Classifier, *, max_batch: int = 64, max_delay: float = 0.02
     ) -> None:
-        if max_batch < 1 or max_delay < 0:
+        self.classifier, self.max_batch = classifier, counted("max_batch", max_batch)
+        if not 0 <= max_delay <= LONGEST_DELAY:
             raise ArgumentError(
-                f"max_batch={max_batch}, max_delay={max_delay}: expected from 1 and 0"
+                f"max_delay={max_delay}: expected seconds from 0 to {LONGEST_DELAY:.0f}"
             )
-        self.classifier, self.max_batch, self.max_delay = classifier, max_batch, max_delay
+        self.max_delay = max_delay
         self.batches = self.faces = 0
         self.waits = Delays()
         self._waiting: deque[_Question] = deque()
@@ -84,9 +88,10 @@ class Batcher:
             return np.empty(0, np.float32)
         side = self.classifier.spec.input_size
         for crop in crops:
-            if crop.shape != (side, side, 3) or crop.dtype != np.uint8:
+            shape, kind = getattr(crop, "shape", type(crop).__name__), getattr(crop, "dtype", "")
+            if shape != (side, side, 3) or kind != np.uint8:
                 raise ImageError(
-                    f"a crop of {crop.shape} {crop.dtype}; expected ({side}, {side}, 3) uint8, as "
+                    f"a crop of {shape} {kind}: expected ({side}, {side}, 3) uint8, as "
                     "`Classifier.crop` makes it"
                 )
         future: Future[np.ndarray] = Future()

@@ -49,20 +49,45 @@ def made(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process build a file while others wait for it."""
+    """Let one process build a file while others wait for it.
+
+    Raises:
+        BackendError: the cache's folder cannot be written to.
+    """
     try:
         import fcntl
     except ImportError:  # Windows: builds may repeat, and the last whole file stays
         yield
         return
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    with (made(cache_folder() / "locks") / name).open("w") as lock:
+    place = made(cache_folder() / "locks") / name
+    try:
+        lock = place.open("w")
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    Raises:
+        BackendError: it cannot be written.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> BackendError:
+    return BackendError(
+        f"{path}: cannot be written ({error.strerror}); make room there, or name a folder that can "
+        f"be written to, for the cache in {CACHE_VARIABLE}"
+    )

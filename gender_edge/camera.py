@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 
 from . import gstreamer
-from .errors import DataError
-from .sources import by_gstreamer, is_address, is_file, is_pipeline, shown
+from .errors import ArgumentError, DataError
+from .sources import by_gstreamer, for_opencv, is_address, is_file, is_pipeline, shown
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0  # s between attempts to reconnect, doubling
 OPENING = 5.0  # s that a live source may take until it is open
 STALE_AFTER = 3.0  # s without a frame before the source counts as lost
+LONGEST_PATIENCE = 86400.0  # s; OpenCV counts milliseconds in 32 bits
 CLOSING = 0.5  # s that closing waits for OpenCV to return
 EXITING = (
     10.0  # s that the end of the program waits for that: OpenCV gives a silent camera up before
@@ -78,6 +79,7 @@ class Camera:
     Raises:
         DataError: a file that is not there or no video, or no pipeline that can run here. (A live
             source may appear later.)
+        ArgumentError: `stale_after` is not above 0, or more than a day.
     """
 
     def __init__(
@@ -88,15 +90,20 @@ class Camera:
         loop: bool = False,
         stale_after: Optional[float] = None,
     ) -> None:
-        text = str(source)
-        self.source: Union[int, str] = int(text) if text.isdigit() else text
+        text = for_opencv(str(source))
+        self.source: Union[int, str] = int(text) if text.isdecimal() else text
         file = isinstance(self.source, str) and is_file(self.source)
         if by_gstreamer(self.source):
             gstreamer.check(str(self.source))
         self.live = not file if live is None else live
         self.dropped, self.reconnects = 0, 0
         self._finite, self._loop = file, loop
-        self._patience = None if file else stale_after or STALE_AFTER
+        patience = STALE_AFTER if stale_after is None else stale_after
+        if not 0 < patience <= LONGEST_PATIENCE:
+            raise ArgumentError(
+                f"stale_after={stale_after}: expected seconds, above 0 and at most a day's"
+            )
+        self._patience = None if file else patience
         self._changed = threading.Condition()
         self._newest: Optional[Frame] = None
         self._ended, self._given_up = False, math.inf

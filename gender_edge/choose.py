@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Optional
 
 import numpy as np
@@ -48,12 +49,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in (("budget_ms", self.budget_ms), ("max_mb", self.max_mb)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise BudgetError(f"{name}={value}: expected a finite number above 0")
-        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise BudgetError(
-                f"min_accuracy={self.min_accuracy}: expected a share from 0 to 1, as 0.95"
-            )
+            if value is not None and not (_is_number(value) and value > 0):
+                raise BudgetError(f"{name}={value!r}: expected a finite number above 0")
+        share = self.min_accuracy
+        if share is not None and not (_is_number(share) and 0 <= share <= 1):
+            raise BudgetError(f"min_accuracy={share!r}: expected a share from 0 to 1, as 0.95")
 
     def __str__(self) -> str:
         parts = (
@@ -76,6 +76,10 @@ class Budget:
         return (self.max_mb is None or size <= self.max_mb * 1e6) and (
             self.min_accuracy is None or accuracy >= self.min_accuracy
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 NO_LIMIT = Budget()

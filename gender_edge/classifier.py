@@ -77,9 +77,8 @@ class Classifier:
             BackendError: the device cannot be had.
             ArgumentError: `threads` or `batch_size` is no whole number from 1.
         """
-        for name, value in (("batch_size", batch_size), ("threads", threads)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
+        batch_size = counted("batch_size", batch_size)
+        threads = None if threads is None else counted("threads", threads)
         named = None if model is None else os.fspath(model)
         self.name, self._backend = open_backend(named, device, threads, build, batch_size)
         self.batch_size = batch_size
@@ -257,7 +256,7 @@ class Classifier:
                 except ImageError as error:
                     if errors == "raise":
                         raise ImageError(f"face {len(results) + number}: {error}") from error
-                    failures[number] = error
+                    failures[number] = ImageError(str(error))  # its traceback holds the picture
             predictions = iter(self.predict(np.stack(crops)) if crops else [])
             results += [failures.get(n) or next(predictions) for n in range(len(chunk))]
         return results
@@ -352,6 +351,17 @@ class Classifier:
         self.close()
 
 
+def counted(name: str, value: Any) -> int:
+    """An argument that counts something, as an int.
+
+    Raises:
+        ArgumentError: no whole number from 1.
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
+
+
 def _check_choices(color: str, errors: str) -> None:
     if color not in images.CHANNELS:
         raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
@@ -371,6 +381,8 @@ def _listed(part: Optional[Iterable[Any]], name: str) -> Optional[list[Any]]:
 def _items(faces: Any) -> Iterable[Any]:
     """A single crop becomes a list of one; a 4-D array is a batch already."""
     if isinstance(faces, np.ndarray):
+        if faces.dtype.kind in "OSU":  # names, or crops of several sizes
+            return list(faces.ravel())
         return faces if faces.ndim == 4 else [faces]
     if isinstance(faces, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(
         faces, "convert"

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TextIO
 
 from . import __version__, commands, evaluation
 from .classifier import DEFAULT_BATCH
@@ -21,6 +21,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     0: done. 1: some pictures could not be read (each has its row). 2: nothing could be done.
     """
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     arguments = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a file name need not be valid text
         if isinstance(stream, io.TextIOWrapper):
@@ -41,6 +42,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _let_go()
         return 2
     return status
+
+
+def _nowhere() -> TextIO:
+    """For what is written to a stream that was closed before the program began."""
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _let_go() -> None:
@@ -177,7 +183,7 @@ def _for_a_set(verb: argparse.ArgumentParser) -> None:
 
 
 def _detector_option(verb: argparse.ArgumentParser) -> None:
-    about = "finds faces: YuNet ONNX file (default: ours, or CenterFace)"
+    about = "finds faces: YuNet ONNX file (default: ours if it is shipped, else CenterFace)"
     verb.add_argument("--detector", metavar="FILE", help=about)
 
 

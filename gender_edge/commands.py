@@ -16,13 +16,15 @@ import cv2
 from . import choose, doctor, engines, evaluation, faces, groups, pictures, zoo
 from .classifier import Classifier
 from .engine_info import EngineInfo
-from .errors import DataError, ImageError
+from .errors import ArgumentError, ImageError
 from .labelled import read_labelled
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
 
 
 def _open(arguments: argparse.Namespace) -> Classifier:
+    if arguments.threads is not None:
+        cv2.setNumThreads(arguments.threads)  # which cuts faces, and runs some detectors
     return Classifier(
         arguments.model,
         device=arguments.device,
@@ -32,8 +34,6 @@ def _open(arguments: argparse.Namespace) -> Classifier:
 
 
 def _detector(arguments: argparse.Namespace, kind: Callable[..., faces.Detector]) -> faces.Detector:
-    if arguments.threads is not None:
-        cv2.setNumThreads(arguments.threads)  # of detectors on OpenCV, and of cutting faces
     return kind(arguments.detector, threads=arguments.threads)
 
 
@@ -61,7 +61,7 @@ def _rows(
 ) -> Iterator[pictures.Row]:
     if arguments.box is not None:
         if arguments.detector:
-            raise DataError("--box says where the face is; leave --detector out, or --box")
+            raise ArgumentError("--box says where the face is; leave --detector out, or --box")
         return pictures.boxed(classifier, paths, arguments.box)
     if arguments.find or arguments.detector:
         detector = _detector(arguments, faces.picture_detector)
@@ -76,10 +76,14 @@ def models(arguments: argparse.Namespace) -> int:
     limits = (arguments.budget_ms, arguments.max_mb, arguments.min_accuracy)
     if limits != (None, None, None):
         if arguments.model:
-            raise DataError(f"a budget chooses a model; leave {arguments.model} out, or the budget")
+            raise ArgumentError(
+                f"a budget chooses a model; leave {arguments.model} out, or the budget"
+            )
         return _choose(arguments, choose.Budget(*limits))
     if arguments.device != "auto" or arguments.threads is not None:
-        raise DataError("--device and --threads are where a budget is timed; give one, or neither")
+        raise ArgumentError(
+            "--device and --threads are where a budget is timed; give one, or neither"
+        )
     return _describe(arguments.model, arguments.json) if arguments.model else _list(arguments)
 
 
@@ -264,7 +268,7 @@ def deploy_to(arguments: argparse.Namespace) -> int:
         if lack := deploy_browser.missing_runtime(home):
             print(f"# {lack}", file=sys.stderr)
     elif arguments.runtime:
-        raise DataError("--runtime is for `deploy browser`; leave it out")
+        raise ArgumentError("--runtime is for `deploy browser`; leave it out")
     else:
         write = {"deepstream": deploy.deepstream, "triton": deploy.triton}[arguments.server]
         home = write(model, arguments.folder)

@@ -172,7 +172,7 @@ def _bounds(matrix: np.ndarray) -> tuple[float, float, float, float]:
     # Plain numbers: for a few of them numpy takes longer than the network does for a layer.
     (a, b, x), (c, d, y) = matrix.tolist()
     determinant = a * d - b * c
-    if not determinant:
+    if not determinant or not math.isfinite(determinant):
         raise ImageError("the face's square has no size; check its box or landmarks")
     corners = [(u - x, v - y) for u in (0, 1) for v in (0, 1)]
     across = [(u * d - v * b) / determinant for u, v in corners]

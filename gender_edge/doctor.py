@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from . import __version__, caching, engines, faces, gstreamer, zoo
-from .backends import cuda, tensorrt_api
+from .backends import cuda, installed, tensorrt_api
 from .engine_info import EngineInfo
 from .errors import BackendError, GenderEdgeError
 
@@ -32,7 +31,7 @@ def examine() -> dict[str, Any]:
     kept, shipped = _tried(lambda: list(engines.cached())), _tried(zoo.names)
     return {
         "gender_edge": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := installed.version(name))},
         "onnxruntime providers": _providers(),
         "gpus": _gpus(),
         "pycuda": repr(device) if isinstance(device, cuda.Device) else str(device),
@@ -56,25 +55,13 @@ def _tried(function: Any) -> Any:
         return error
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 def _providers() -> list[str]:
     """Of ONNX Runtime, and what is wrong with its installation."""
     try:
         from .backends import onnx
     except BackendError as error:
         return [str(error)]
-    found = onnx.providers()
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
-        found.append(
-            "onnxruntime and onnxruntime-gpu overwrite each other: remove both, install one"
-        )
-    return found
+    return onnx.providers() + [fault for fault in [installed.conflict()] if fault]
 
 
 def _gpus() -> list[str]:

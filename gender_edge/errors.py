@@ -14,14 +14,14 @@ class ModelError(GenderEdgeError):
 
 
 class DataError(GenderEdgeError, ValueError):
-    """A labelled folder or list cannot be read."""
+    """A source, list, folder or file that was named cannot be read or written."""
 
 
 class ArgumentError(GenderEdgeError, ValueError):
-    """An argument has none of the values that are accepted."""
+    """An argument has none of the values that are accepted, or does not go with another."""
 
 
-class BudgetError(GenderEdgeError, ValueError):
+class BudgetError(ArgumentError):
     """A limit that a model is to be chosen by is no number, or not in its unit."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import images
 from .classifier import Classifier
-from .errors import DataError, ImageError
+from .errors import ArgumentError, DataError, ImageError
 from .groups import adult_gap, groups
 from .measures import (
     area_under_curve,
@@ -74,9 +74,10 @@ def classify(
 
     Raises:
         DataError: not one sample could be read.
+        ArgumentError: `framing` is another word.
     """
     if framing not in FRAMINGS:
-        raise DataError(f"framing={framing!r}: expected one of {', '.join(FRAMINGS)}")
+        raise ArgumentError(f"framing={framing!r}: expected one of {', '.join(FRAMINGS)}")
     step = classifier.batch_size
     kept: list[Sample] = []
     female: list[float] = []

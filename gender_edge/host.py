@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional
+
+from .backends import installed
 
 # Instruction sets that the engines have kernels of their own for, the narrowest first.
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp")
@@ -60,12 +61,8 @@ def features() -> list[str]:
 
 def version(engine: str) -> str:
     """The version of an engine's package, whichever of its packages is installed."""
-    for package in (engine, f"{engine}-gpu"):
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return "of unknown version"
+    found = (installed.version(package) for package in (engine, f"{engine}-gpu"))
+    return next(filter(None, found), "of unknown version")
 
 
 def _field(names: str) -> Optional[str]:

@@ -37,6 +37,8 @@ def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sampl
     Raises:
         DataError: nothing readable there, with the forms that would be.
     """
+    if not str(source):  # as a Path it would be the present folder
+        raise DataError("no folder or list is named; name one, or . for the present folder")
     path = Path(source)
     reader = _reader_of(path)
     try:

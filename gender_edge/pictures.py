@@ -7,7 +7,8 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -16,10 +17,12 @@ import numpy as np
 from . import images
 from .classifier import Classifier, Prediction
 from .errors import DataError, ImageError
-from .faces import Detector, Faces, as_faces
+from .faces import Detector, Faces, as_faces, by_landmarks_or_box
 from .labelled import IMAGE_SUFFIXES, is_image, list_images
 
 logger = logging.getLogger(__name__)
+
+_BREAKS = {ord(sign): sign.encode("unicode_escape").decode() for sign in "\t\n\r"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Row:
             cells = ["no face"] if self.answer is None else ["error", str(self.answer)]
         place = [] if self.box is None else ["box " + ",".join(f"{v:.0f}" for v in self.box)]
         note = ["cut by its box"] if self.unaligned else []
-        return "\t".join([self.path, *cells, *place, *note])
+        line = [self.path, *cells, *place, *note]
+        return "\t".join(cell.translate(_BREAKS) for cell in line)  # a name may hold any of them
 
 
 def crops(classifier: Classifier, paths: Sequence[str]) -> Iterator[Row]:
@@ -78,7 +82,8 @@ def boxed(classifier: Classifier, paths: Iterable[str], box: list[float]) -> Ite
     """A row a file, whose face is in a box of x, y, width, height in pixels."""
     for path in paths:
         try:
-            yield Row(path, classifier.in_frame(path, [box])[0])
+            (answer,) = classifier.predict(classifier.crop(path, box=box)[None])
+            yield Row(path, answer)
         except ImageError as error:
             yield Row(path, error)
 
@@ -95,25 +100,31 @@ def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> I
             continue
         if not len(faces):
             yield Row(path, None)
-        for (answer, why), box in zip(_answers(classifier, picture, faces), faces.boxes.tolist()):
-            if why:
+        for row in _answered(classifier, path, picture, faces):
+            if row.unaligned:
                 unaligned += 1
                 level = logging.WARNING if unaligned == 1 else logging.DEBUG
-                logger.log(level, "%s: a face is cut by its box: %s", path, why)
-            yield Row(path, answer, box, why)
+                logger.log(level, "%s: a face is cut by its box: %s", path, row.unaligned)
+            yield row
 
 
-def _answers(
-    classifier: Classifier, picture: np.ndarray, faces: Faces
-) -> Iterator[tuple[Union[Prediction, ImageError], str]]:
-    """Of each face, by its landmarks, else by its box; and then why its landmarks would not do."""
-    answers = classifier.in_frame(picture, faces.boxes, faces.landmarks, errors="return")
-    for box, answer in zip(faces.boxes, answers):
-        if faces.landmarks is None or isinstance(answer, Prediction):
-            yield answer, ""
-            continue
-        (boxed,) = classifier.in_frame(picture, [box], errors="return")
-        yield boxed, str(answer) if isinstance(boxed, Prediction) else ""
+def _answered(
+    classifier: Classifier, path: str, picture: np.ndarray, faces: Faces
+) -> Iterator[Row]:
+    """A row a face of one picture, which are classified together."""
+    crops: list[np.ndarray] = []
+    rows: list[Row] = []
+    for number, box in enumerate(faces.boxes.tolist()):
+        try:
+            crop, why = by_landmarks_or_box(partial(classifier.crop, picture), faces, number)
+        except ImageError as error:
+            rows.append(Row(path, ImageError(str(error)), box))
+        else:
+            crops.append(crop)
+            rows.append(Row(path, None, box, why))
+    answers = iter(classifier.predict(np.stack(crops)) if crops else [])
+    for row in rows:
+        yield replace(row, answer=next(answers)) if row.answer is None else row
 
 
 def listed(inputs: Iterable[str]) -> Iterator[str]:
@@ -123,10 +134,9 @@ def listed(inputs: Iterable[str]) -> Iterator[str]:
         DataError: a folder or glob holds none.
     """
     for text in inputs:
-        path = Path(text)
-        if os.path.isdir(path):  # noqa: PTH112  (Path's may raise before Python 3.14)
-            files = [str(p) for p in list_images(path)]
-        elif glob.has_magic(text) and not os.path.exists(path):  # noqa: PTH110
+        if os.path.isdir(text):  # noqa: PTH112  (Path's may raise before Python 3.14; of "" it is true)
+            files = [str(p) for p in list_images(Path(text))]
+        elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
             matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
             files = [p for p in sorted(matches) if is_image(Path(p))]
         else:

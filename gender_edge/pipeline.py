@@ -23,7 +23,7 @@ from .batcher import Batcher
 from .camera import Camera, Frame
 from .classifier import Classifier
 from .errors import ArgumentError, ImageError
-from .faces import Faces, as_faces
+from .faces import Faces, as_faces, by_landmarks_or_box
 from .lane import Lane
 from .sources import shown
 from .tracks import Smoothing, Track, Tracker
@@ -113,8 +113,10 @@ class Pipeline:
         max_delay: float = 0.02,
         keep_frames: bool = False,
     ) -> None:
-        if isinstance(sources, str):
-            raise ArgumentError(f"sources={sources!r}: expected a list, [{sources!r}]")
+        if isinstance(sources, (str, bytes)) or not isinstance(sources, Iterable):
+            if isinstance(sources, Camera):
+                sources.close()
+            raise ArgumentError(f"sources={sources!r}: expected a list of them")
         sources = list(sources)
         if not sources:
             raise ArgumentError("sources: expected at least one camera")
@@ -282,15 +284,9 @@ class Pipeline:
 
     def _crop(self, lane: Lane, frame: Frame, faces: Faces, number: int) -> Optional[np.ndarray]:
         """A face by its landmarks, else by its box; None if neither will do."""
-        cut = partial(self._batcher.classifier.crop, frame.image, box=faces.boxes[number])
-        unaligned = ""
-        if faces.landmarks is not None:
-            try:
-                return cut(landmarks=faces.landmarks[number])
-            except ImageError as error:
-                unaligned = str(error)  # the error itself would keep the frame
+        cut = partial(self._batcher.classifier.crop, frame.image)
         try:
-            crop = cut()
+            crop, unaligned = by_landmarks_or_box(cut, faces, number)
         except ImageError as error:  # a detector's box may lie outside its frame
             lane.uncut += 1
             lane.tell_once(lane.uncut, frame, "no crop of a face", str(error))

@@ -13,6 +13,11 @@ import numpy as np
 
 from .errors import DataError
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it cannot open such members
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
 LABELS = ("female", "male")
 SPELLINGS = {  # of the labels
     **dict.fromkeys(("female", "f", "woman", "women", "girl", "girls", "females"), "female"),
@@ -28,6 +33,8 @@ _READ_ERRORS = (
     NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
+    EOFError,
+    LZMAError,
 )
 
 

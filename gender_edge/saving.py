@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import DataError
 from .pipeline import Result, TrackedFace
+from .sources import for_opencv
 
 LEAST_RATE, MOST_RATE = 15.0, 60.0  # frames a second: what sources state is at times an average
 GAP = 10.0  # s for which a recording stands still at most
@@ -24,7 +25,8 @@ def targets(path: Path, sources: Sequence[str]) -> list[Path]:
     """Where the recording of each source goes: `path`, or of several NAME-0.mp4, NAME-1.mp4, ...
 
     Raises:
-        DataError: one of them is there already, or is a source; or there is no such folder.
+        DataError: one of them is there already, or is a source; its name is no text; or there is no
+            such folder.
     """
     if not path.parent.is_dir():
         raise DataError(f"{path.parent}: no such folder; make it, or record to another one")
@@ -34,6 +36,7 @@ def targets(path: Path, sources: Sequence[str]) -> list[Path]:
         for number in range(len(sources))
     ]
     for file in files:
+        for_opencv(str(file))
         if file.resolve() in [Path(source).resolve() for source in sources]:
             raise DataError(
                 f"{file}: is a source, and recording would destroy it; choose another name"

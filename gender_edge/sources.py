@@ -9,7 +9,7 @@ from typing import Union
 import cv2
 
 from . import gstreamer
-from .errors import DataError
+from .errors import DataError, GenderEdgeError
 
 _ADDRESS = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
 _VIDEO = re.compile(
@@ -74,6 +74,19 @@ def by_gstreamer(source: Union[int, str]) -> bool:
     return is_pipeline(source) and (
         gstreamer.installed() or not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
     )
+
+
+def for_opencv(path: str, error: type[GenderEdgeError] = DataError) -> str:
+    """A path as it is, if OpenCV can be given it: of one that is no text it crashes.
+
+    Raises:
+        error: it cannot.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise error(f"{path!a}: OpenCV cannot open a name that is not UTF-8; rename it") from None
+    return path
 
 
 def _exists(path: str) -> bool:

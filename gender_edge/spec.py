@@ -8,6 +8,7 @@ knows nothing about images or engines.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Optional, Union
@@ -18,6 +19,7 @@ TASK = "apparent-gender"
 DETECTION = "face-detection"
 METADATA_KEY = "gender_edge"
 FORMAT_VERSION = 1
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,14 @@ class ModelSpec:
         """Raise ValueError or TypeError where a value cannot be worked with."""
         if set(self.labels) != {"female", "male"}:
             raise ValueError(f"labels {self.labels}, expected female and male")
+        if not re.fullmatch(r"\w[\w.-]*", self.name):  # it names files and folders
+            raise ValueError(f"name {self.name!r}, expected letters, digits, _, . and -")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}, expected {', '.join(PRECISIONS)}")
+        if type(self.input_size) is not int or len(self.crop.landmarks) != 5:
+            raise ValueError(
+                "expected input_size as a whole number, and five landmarks of the crop"
+            )
         if self.color_order not in ("bgr", "rgb"):
             raise ValueError(f"color_order {self.color_order!r}, expected bgr or rgb")
         if not (self.temperature > 0 and self.input_size > 0 and self.crop.box_margin > 0):

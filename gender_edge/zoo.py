@@ -129,10 +129,12 @@ def detector() -> Optional[tuple[bytes, str]]:
     Raises:
         ModelError: unreadable, or its checksum does not fit.
     """
-    for name, record in detectors().items():
-        path = folder() / name / "model.onnx"
-        return _checked(path, record["sha256"]), str(path)
-    return None
+    found = next(iter(detectors().items()), None)
+    if found is None:
+        return None
+    name, record = found
+    path = folder() / name / "model.onnx"
+    return _checked(path, record["sha256"]), str(path)
 
 
 def detectors() -> dict[str, Any]:

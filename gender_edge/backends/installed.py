@@ -1,9 +1,29 @@
-"""Which engines are installed, found without importing them: an import costs time and memory."""
+"""Which packages are installed, found without importing them: an import costs time and memory."""
 
 from __future__ import annotations
 
 import importlib.util
+from importlib import metadata
 from pathlib import Path
+from typing import Optional
+
+ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")  # packages of the same files
+
+
+def version(package: str) -> Optional[str]:
+    """Of a package; None where none of that name is installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def conflict() -> str:
+    """What is wrong with the packages of ONNX Runtime; empty if nothing is."""
+    if not all(map(version, ONNXRUNTIME)):
+        return ""
+    names = " and ".join(ONNXRUNTIME)
+    return f"{names} are both installed and overwrite each other: remove both, then install one"
 
 
 def openvino() -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any, Optional
 
 import numpy as np
 
 from ..errors import BackendError, ModelError
 from ..spec import METADATA_KEY, ModelSpec
-from . import cuda
+from . import cuda, installed
 
 try:
     import onnxruntime
@@ -111,13 +110,9 @@ def provider_on(device: str) -> str:
 
 
 def _packages() -> str:
-    found = [n for n in ("onnxruntime", "onnxruntime-gpu") if _installed(n)]
-    if len(found) == 2:
-        return (
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
-            "remove both first"
-        )
-    return f"installed: {', '.join(found) or 'neither onnxruntime nor onnxruntime-gpu by name'}"
+    found = [n for n in installed.ONNXRUNTIME if installed.version(n)]
+    unnamed = f"neither {' nor '.join(installed.ONNXRUNTIME)} by name"
+    return installed.conflict() or f"installed: {', '.join(found) or unnamed}"
 
 
 def int8_pays(provider: str = CPU) -> bool:
@@ -129,14 +124,6 @@ def int8_pays(provider: str = CPU) -> bool:
         return False
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     return version >= INT8_FUSED_SINCE
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _refuse_or_warn(device: str, reason: str) -> None:
@@ -188,5 +175,7 @@ def described(session: onnxruntime.InferenceSession) -> tuple[Optional[str], str
     and shape of the input.
     """
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if not session.get_inputs():
+        return text, "none", []
     found = session.get_inputs()[0]
     return text, found.type.replace("tensor(uint8)", "u8"), found.shape

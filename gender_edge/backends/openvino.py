@@ -125,6 +125,8 @@ class _Compiled:
 def _spec(network: Any, source: str) -> ModelSpec:
     place = ["framework", METADATA_KEY]
     text = network.get_rt_info(place).astype(str) if network.has_rt_info(place) else None
+    if not network.inputs:
+        return ModelSpec.of_model(text, "none", [], source)
     found = network.inputs[0]
     shape = [d.get_length() if d.is_static else "N" for d in found.get_partial_shape()]
     return ModelSpec.of_model(text, found.get_element_type().get_type_name(), shape, source)

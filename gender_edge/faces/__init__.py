@@ -15,7 +15,7 @@ from typing import Optional
 from .. import zoo
 from ..errors import ModelError
 from ..spec import DETECTION
-from .found import SIDE, Detector, Faces, as_faces
+from .found import SIDE, Detector, Faces, as_faces, by_landmarks_or_box
 from .opencv import CenterFace, YuNet
 from .several import Several
 from .spotter import Spotter
@@ -32,6 +32,7 @@ __all__ = [
     "Spotter",
     "YuNet",
     "as_faces",
+    "by_landmarks_or_box",
     "center_face",
     "detector",
     "picture_detector",
@@ -93,7 +94,10 @@ def _of_file(source: str, side: int, threads: Optional[int]) -> Detector:
     Runtime does not.
     """
     path = Path(source)
-    content = path.read_bytes() if path.is_file() else b""
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise ModelError(f"{source}: cannot be read ({error.strerror}); check the path") from error
     if f'"task": "{DETECTION}"'.encode() in content:
         return Spotter(content, source, side=side, threads=threads)
     return YuNet(source, side=side)

@@ -38,6 +38,26 @@ class Faces:
 Detector = Callable[[np.ndarray], Faces]
 
 
+def by_landmarks_or_box(
+    cut: Callable[..., np.ndarray], faces: Faces, number: int
+) -> tuple[np.ndarray, str]:
+    """One of the faces cut by its landmarks, else by its box; and then why they would not do.
+
+    Args:
+        cut: its frame, as `Classifier.crop` does: called with `box` and `landmarks`.
+
+    Raises:
+        ImageError: its box will not do either.
+    """
+    box, why = faces.boxes[number], ""
+    if faces.landmarks is not None:
+        try:
+            return cut(box=box, landmarks=faces.landmarks[number]), ""
+        except ImageError as error:
+            why = str(error)  # the error itself would keep the frame
+    return cut(box=box), why
+
+
 def as_faces(answer: Any) -> Faces:
     """What a detector of any kind gave for one frame.
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..errors import ModelError
+from ..sources import for_opencv
 from .found import MINIMUM_SCORE, OVERLAP, SIDE, Faces, distinct, none, shrunk
 
 
@@ -18,7 +19,7 @@ class _OnOpenCV(ABC):
     """What detectors on OpenCV share: a network a thread, because it keeps its last input."""
 
     def __init__(self, path: str, *, side: int = SIDE, minimum: float = MINIMUM_SCORE) -> None:
-        self.path, self.side, self.minimum = path, side, minimum
+        self.path, self.side, self.minimum = for_opencv(path, ModelError), side, minimum
         self._local = threading.local()
         self(np.zeros((64, 64, 3), np.uint8))  # a file of another network is told here
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from gender_edge import BackendError, Classifier, ImageError
+from gender_edge import ArgumentError, BackendError, Classifier, ImageError
 from gender_edge.batcher import Batcher
 
 
@@ -41,6 +42,23 @@ def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -
     batcher.close()
     with pytest.raises(BackendError, match="closed"):
         batcher.ask(_crops(classifier, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_batch": 2.5}, {"max_batch": 0}, {"max_delay": math.inf}, {"max_delay": -1}]
+)
+def test_limits_that_make_no_sense(classifier: Classifier, options: dict[str, float]) -> None:
+    before = threading.active_count()
+    with pytest.raises(ArgumentError, match=f"{next(iter(options))}=.*expected"):
+        Batcher(classifier, **options)  # type: ignore[arg-type]
+    assert threading.active_count() == before
+
+
+def test_what_is_no_crop_is_told(classifier: Classifier) -> None:
+    with Batcher(classifier) as batcher:
+        for wrong in (["face.jpg"], [None], _crops(classifier, 1, 1)[0]):
+            with pytest.raises(ImageError, match=r"Classifier\.crop"):
+                batcher.ask(wrong)  # type: ignore[arg-type]
 
 
 def test_a_batch_has_its_limits(classifier: Classifier) -> None:

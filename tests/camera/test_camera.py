@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import DataError
+from gender_edge import ArgumentError, DataError, ModelError, faces, saving
 from gender_edge.camera import FIRST_PAUSE, LONGEST_PAUSE, Camera, Frame
 from gender_edge.sources import shown
 from tests.camera.conftest import RtspServer, drawn_number, frames, wait_for
@@ -39,6 +41,23 @@ def test_a_file_is_read_whole_and_ends(portrait_clip: Path) -> None:
     assert taken[0].image.shape == (480, 640, 3) and taken[0].image.dtype == np.uint8
     assert [drawn_number(f.image) for f in taken] == [f.number for f in taken] == list(range(30))
     assert [f.moment for f in taken] == pytest.approx([n / 15 for n in range(30)])
+
+
+def test_what_opencv_would_crash_of_is_refused(tmp_path: Path) -> None:
+    name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9")
+    Path(name).touch()
+    with pytest.raises(DataError, match="not UTF-8"):
+        Camera(name)
+    with pytest.raises(ModelError, match="not UTF-8"):
+        faces.YuNet(name)
+    with pytest.raises(DataError, match="not UTF-8"):
+        saving.targets(Path(name + ".mp4"), ["0"])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, 1e7])
+def test_patience_is_a_time(portrait_clip: Path, seconds: float) -> None:
+    with pytest.raises(ArgumentError, match="stale_after"):
+        Camera(str(portrait_clip), stale_after=seconds)
 
 
 def test_a_live_source_drops_what_nobody_took(portrait_clip: Path) -> None:

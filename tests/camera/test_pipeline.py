@@ -293,8 +293,11 @@ def test_pictures_are_dropped_at_once(
 def test_sources_are_any_list_but_no_word(portrait_clip: Path, classifier: Classifier) -> None:
     with Pipeline((str(portrait_clip) for _ in range(2)), classifier, Scripted(1)) as pipeline:
         assert {result.camera for result in pipeline} == {0, 1}
-    with pytest.raises(ArgumentError, match="expected a list"):
-        Pipeline(str(portrait_clip), classifier, Scripted(1))
+    camera = Camera(str(portrait_clip))
+    for lone in (str(portrait_clip), portrait_clip, b"x", 0, None, camera):
+        with pytest.raises(ArgumentError, match="expected a list"):
+            Pipeline(lone, classifier, Scripted(1))  # type: ignore[arg-type]
+    assert camera.ended
 
 
 @pytest.mark.parametrize("sources", ["none.mp4", None])

@@ -79,6 +79,8 @@ def test_nothing_fits() -> None:
         {"max_mb": -1},
         {"min_accuracy": 95},
         {"min_accuracy": math.nan},
+        {"budget_ms": "2"},
+        {"min_accuracy": "0.9"},
     ],
 )
 def test_limits_that_make_no_sense(limit: dict[str, float]) -> None:

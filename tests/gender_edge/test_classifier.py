@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -117,6 +119,15 @@ def test_one_bad_input_raises_or_takes_one_place(classifier: Classifier, face: n
         classifier(inputs, errors="ignore")
 
 
+def test_an_array_of_names_is_a_list_of_them(
+    classifier: Classifier, portrait_path: Path, face: np.ndarray
+) -> None:
+    names = np.array([str(portrait_path)] * 2)
+    assert classifier(names) == classifier([str(portrait_path)] * 2)
+    with pytest.raises(ImageError, match="face 1"):
+        classifier(np.array([face, None], dtype=object))
+
+
 def test_nothing_in_nothing_out(classifier: Classifier, face: np.ndarray) -> None:
     assert classifier([]) == []
     assert classifier.in_frame(face, []) == []
@@ -145,6 +156,18 @@ def test_one_bad_box_takes_one_place(classifier: Classifier, face: np.ndarray) -
         classifier.in_frame(face, np.array(boxes))
 
 
+def test_a_returned_error_keeps_no_picture(classifier: Classifier, face: np.ndarray) -> None:
+    frame = face.copy()
+    watched = weakref.ref(frame)
+    gc.disable()
+    try:
+        (kept,) = classifier.in_frame(frame, [(5, 5, 0, 0)], errors="return")
+        del frame
+        assert isinstance(kept, ImageError) and watched() is None
+    finally:
+        gc.enable()
+
+
 def test_abstains_below_the_threshold(classifier: Classifier, face: np.ndarray) -> None:
     limits = classifier._limits
     try:
@@ -164,9 +187,11 @@ def test_predict_refuses_other_crops(classifier: Classifier) -> None:
 
 
 def test_nonsense_options() -> None:
-    for options in ({"threads": 0}, {"threads": "2"}, {"batch_size": 0}):
+    for options in ({"threads": 0}, {"threads": "2"}, {"batch_size": 0}, {"threads": True}):
         with pytest.raises(ArgumentError, match="whole number"):
             Classifier(**options)  # type: ignore[arg-type]
+    with Classifier(threads=np.int64(1), batch_size=np.uint8(4)) as classifier:  # type: ignore[arg-type]
+        assert classifier.batch_size == 4
 
 
 def test_repr_says_what_runs(shipped: str) -> None:
@@ -280,6 +305,23 @@ def test_model_of_another_task(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(ModelError, match="not one of gender_edge"):
         Classifier(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize("device", ["onnxruntime", "openvino"])
+def test_model_without_an_input(tmp_path: Path, device: str) -> None:
+    pytest.importorskip(device)
+    onnx_format = pytest.importorskip("onnx")
+    helper, numbers = onnx_format.helper, onnx_format.TensorProto.FLOAT
+    fixed = helper.make_tensor("fixed", numbers, [1], [1.0])
+    node = helper.make_node("Constant", [], ["out"], value=fixed)
+    out = helper.make_tensor_value_info("out", numbers, [1])
+    graph = helper.make_graph([node], "constant", [], [out])
+    opsets = [helper.make_opsetid("", 17)]
+    (tmp_path / "a.onnx").write_bytes(
+        helper.make_model(graph, ir_version=8, opset_imports=opsets).SerializeToString()
+    )
+    with pytest.raises(ModelError, match="not one of gender_edge"):
+        Classifier(tmp_path / "a.onnx", device=device)
 
 
 def test_checksum_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,6 +216,18 @@ def test_what_cannot_be_written_is_told() -> None:
     assert status == 2 and said.startswith("gender-edge: ") and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("closed", "status"), [(1, 0), (2, 0)])
+def test_streams_may_be_closed(folder: Path, closed: int, status: int) -> None:
+    """What would go to a closed stream goes nowhere, above all not into the other one."""
+    command = f'"$0" -m gender_edge classify --json "$1" {closed}>&-'
+    run = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(folder)], capture_output=True, text=True
+    )
+    assert run.returncode == status
+    assert len(rows(run.stdout)) == (3 if closed == 2 else 0)
+    assert "Traceback" not in run.stderr
+
+
 def test_an_error_leaves_the_caller_its_output() -> None:
     program = (
         "from gender_edge import cli, commands\n"

@@ -17,6 +17,7 @@ SPEC = ModelSpec(
     abstain_below={"female": 0.7, "male": 0.6},
     trained_on=("a:train",),
 )
+CROP = json.loads(SPEC.to_json())["crop"]
 
 
 def test_round_trip() -> None:
@@ -42,6 +43,11 @@ def test_any_text_gives_our_error(text: str) -> None:
         ({"abstain_below": {"female": 7}}, "shares"),
         ({"abstain_below": None}, "wrong"),
         ({"color_order": "xyz"}, "bgr or rgb"),
+        ({"name": "../elsewhere"}, "letters, digits"),
+        ({"name": 5}, "wrong"),
+        ({"precision": "bf16"}, "expected fp32, fp16, int8"),
+        ({"input_size": 64.0}, "whole number"),
+        ({"crop": {**CROP, "landmarks": CROP["landmarks"][:3]}}, "five landmarks"),
         ({"crop": {"fill": 1}}, "incomplete"),
     ],
 )

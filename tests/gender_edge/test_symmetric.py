@@ -22,7 +22,7 @@ def unsigned(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     torch = pytest.importorskip("torch", reason="torch (the export extra) is not installed")
     from export import graph
     from export.architectures import build
-    from export.quantize import quantize
+    from export.compression.quantize import quantize
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("unsigned")
