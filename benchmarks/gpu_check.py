@@ -33,6 +33,7 @@ from gender_edge.labelled import read_labelled
 
 RANDOM_CROPS = 256
 NOTES = "gpu-check.json"
+SAME = ("gpu", "tensorrt", "max_batch", "data", "models")  # or rows that stand are of another thing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -184,10 +185,13 @@ def _environment(arguments: argparse.Namespace, notes: Notes) -> None:
         "gpu_memory_gb": round(device.memory / 1e9, 1),
         "driver_cuda": device.driver_version,
         "tensorrt": [api.name, api.version],
+        "max_batch": arguments.max_batch,
+        "data": arguments.data,
+        "models": {name: zoo.entry(name).sha256[:16] for name in zoo.names()},
     }
-    if other := [k for k in ("gpu", "tensorrt") if k in before and before[k] != now[k]]:
+    if other := [k for k in SAME if k in before and before[k] != now[k]]:
         if arguments.resume:
-            was = " and ".join(f"{before[k]}, here is {now[k]}" for k in other)
+            was = " and ".join(f"{k} {before[k]}, here is {now[k]}" for k in other)
             raise GenderEdgeError(f"{notes.folder / NOTES} is of {was}: give another --out")
         notes.found.clear()
     notes.found["environment"] = now

@@ -94,8 +94,12 @@ def main() -> int:
     parser.add_argument("--readme", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
-    result = json.loads(arguments.result.read_text())
-    derived.update(result)  # a result of before may say less
+    try:
+        result = json.loads(arguments.result.read_text())
+        derived.update(result)  # a result of before may say less
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"report: {arguments.result}: no result of a run ({error})", file=sys.stderr)
+        return 2
     if arguments.readme:
         details = arguments.result.with_suffix(".md")
         details.write_text(markdown(result))

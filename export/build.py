@@ -23,11 +23,14 @@ from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule, ModelSpec
+from gender_edge.zoo import EVALUATION, MODEL
 
 from . import graph
 from .architectures import Network, in_colour
+from .architectures import build as network_of
 from .compression import int8
-from .compression.quantize import METHODS, calibration_crops
+from .compression.quantize import METHODS
+from .data.packs import even_crops
 from .data.prepare import Places, annotated, annotation, check, learned_from, stem
 from .evaluation import card, parent
 from .evaluation.calibrate import abstention_thresholds, even, fit_temperature
@@ -81,14 +84,15 @@ def requantize(recipe: Recipe, places: Places, workers: int = 1) -> str:
     run = places.runs / recipe.name
     if not run.exists():
         restore(recipe, places, workers)
-    network, exact = finished(run), run / "fp32" / "model.onnx"
+    network, exact = finished(run), run / "fp32" / MODEL
     parent.check(recipe, places.runs)
     exported = run / "fp32.onnx"
     if restored(run) and exact.exists() and not exported.exists():
         shutil.copyfile(exact, exported)
     exported = graph.of_run(run)
+    (run / "int8.onnx").unlink(missing_ok=True)  # anew, whatever it was made from
     quantized = quantize_step(recipe, exported, places, workers)
-    twin = exact.with_name("evaluation.json")
+    twin = exact.with_name(EVALUATION)
     if not twin.exists():
         twin = model_step(recipe, network, exported, places)
     model = model_step(recipe, network, quantized, places, twin).parent
@@ -105,7 +109,7 @@ def model_step(
     Args:
         twin: evaluation.json of the same weights before quantisation.
     """
-    precision, model = file.stem, file.with_suffix("") / "model.onnx"
+    precision, model = file.stem, file.with_suffix("") / MODEL
     shipped = precision in recipe.precisions
     if not fresh(model, file, file.with_name(CONFIG), *_judges(recipe, places)):
         spec = describe(recipe, network, precision)
@@ -119,6 +123,7 @@ def model_step(
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.training.train` for what lies in the run folder."""
+    network_of(recipe.architecture, recipe.arguments, recipe.grayscale)  # an error now, not later
     packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
     return train(recipe, packs, validation, run, places.trunks, workers)
@@ -133,7 +138,7 @@ def quantize_step(recipe: Recipe, source: Path, places: Places, workers: int = 1
     target = source.with_name("int8.onnx")
     if not fresh(target, source, source.with_name(CONFIG), *_judges(recipe, places)):
         packs, validation = learned_from(recipe, places)
-        crops = calibration_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
+        crops = even_crops(packs, recipe.calibration_images, recipe.input_size, recipe.seed)
         methods = tuple(METHODS) if recipe.calibration == "best" else (recipe.calibration,)
         # int8.onnx is new only when the choice is made.
         best, other = target.with_name("ptq.onnx"), target.with_name("aware.onnx")
@@ -224,7 +229,7 @@ def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) ->
 def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     """RUN/fp32/: a reference system and its figures, for `export.compare`; nothing is shipped."""
     run = places.runs / recipe.name
-    exported, model = graph.of_run(run), run / "fp32" / "model.onnx"
+    exported, model = graph.of_run(run), run / "fp32" / MODEL
     if not fresh(model, exported, run / CONFIG):
         graph.write_spec(exported, describe(recipe, network, "fp32"), model)
     return evaluate_step(recipe, model, places, recipe.framings)

@@ -18,7 +18,7 @@ import numpy as np
 
 from gender_edge import host
 from gender_edge.errors import DataError
-from gender_edge.zoo import REGISTRY
+from gender_edge.zoo import EVALUATION, MODEL, REGISTRY
 
 from . import recipe
 from .data.prepare import stem
@@ -82,7 +82,7 @@ def _reference(wanted: Recipe, run: Path) -> dict[str, Any]:
     asked = replace(wanted, sizes=wanted.sizes[: len(own["sizes"])], init=own["init"])
     if other := differing(asked, run):
         return {**row, "state": f"run of another recipe ({', '.join(sorted(other))})"}
-    if not (run / "fp32" / "evaluation.json").exists():
+    if not (run / "fp32" / EVALUATION).exists():
         return {**row, "state": "not finished"}
     return {
         **row,
@@ -125,7 +125,7 @@ def _shipped(folder: Path) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    content = json.loads((folder / "evaluation.json").read_text())
+    content = json.loads((folder / EVALUATION).read_text())
     kept = ("faces", "accuracy", "balanced_accuracy", "loss", "confusion")
     return {
         **{key: content["spec"][key] for key in ("input_size", "parameters", "macs")},
@@ -133,7 +133,7 @@ def _figures(folder: Path) -> dict[str, Any]:
             name: {key: own[key] for key in kept if key in own}
             for name, own in content["sets"].items()
         },
-        "file": folder / "model.onnx",
+        "file": folder / MODEL,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gender_edge.errors import DataError
 from gender_edge.groups import worst
+from gender_edge.zoo import EVALUATION, MODEL
 
 from .data.prepare import Places, annotated
 from .recipe import Recipe
@@ -42,7 +43,7 @@ def fitted(recipe: Recipe, places: Places, workers: int = 1) -> tuple[Recipe, Pl
 
 def summary(folder: Path) -> str:
     """What somebody wants to know first of a shipped model, from the evaluation in its folder."""
-    content, model = json.loads((folder / "evaluation.json").read_text()), folder / "model.onnx"
+    content, model = json.loads((folder / EVALUATION).read_text()), folder / MODEL
     macs = content["spec"]["macs"]
     lines = [f"{model}: {model.stat().st_size:,} bytes, {macs:,} multiply-accumulates a face"]
     for name, figures in content["sets"].items():

@@ -58,6 +58,7 @@ def pictures_of(packs: Sequence[Pack]) -> dict[str, str]:
     for pack in packs:
         found[f"the pictures of {pack.folder.name}"] = pack.digest()
         found[f"the pixels of {pack.folder.name}"] = pack.pixels_digest()
+        found[f"the faces of {pack.folder.name}"] = pack.faces_digest()
     return found
 
 

@@ -177,6 +177,8 @@ class Recipe:
                 f"mixing_alpha={self.mixing_alpha:g} with mixing={self.mixing!r}: expected 0 or "
                 "more, and only with mixing"
             )
+        if self.protocol and self.precisions:
+            raise DataError("a reference system (protocol) ships nothing: leave precisions out")
         kind, name = self.start
         _among(f"init={self.init!r}", f"{kind}:NAME" if name else kind, STARTS)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import onnx
 
 from gender_edge.errors import DataError
+from gender_edge.zoo import MODEL
 
 from .architectures import build
 from .data.prepare import Places, learned_from
-from .evaluation.parent import MODEL, evaluation_of
+from .evaluation.parent import evaluation_of
 from .files import digest, replacing
 from .recipe import Recipe
 from .runs import RESTORED, WEIGHTS, remember, save_weights

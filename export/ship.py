@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from gender_edge.zoo import CARD, EVALUATION, MODEL, REGISTRY
+
 from .files import digest, replacing, write
 
 
@@ -17,14 +19,14 @@ def ship(folder: Path, models: Path, default: bool = False, section: str = "mode
         default: whether `Classifier()` shall open this one (the first one shipped does anyway).
         section: of the registry: classifiers are "models", face detectors "detectors".
     """
-    spec = json.loads((folder / "evaluation.json").read_text())["spec"]
+    spec = json.loads((folder / EVALUATION).read_text())["spec"]
     name = str(spec["name"])
     home = models / name
     home.mkdir(parents=True, exist_ok=True)
-    for file in ("model.onnx", "evaluation.json", "card.md"):
+    for file in (MODEL, EVALUATION, CARD):
         with replacing(home / file) as copy:
             shutil.copyfile(folder / file, copy)
-    registry_file, model = models / "registry.json", home / "model.onnx"
+    registry_file, model = models / REGISTRY, home / MODEL
     registry: dict[str, Any] = {"default": None, "models": {}}
     if registry_file.exists():
         registry = json.loads(registry_file.read_text())

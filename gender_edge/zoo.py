@@ -15,6 +15,7 @@ from .errors import ModelError
 from .measures import mean
 
 REGISTRY = "registry.json"
+MODEL, EVALUATION, CARD = "model.onnx", "evaluation.json", "card.md"  # of each shipped model
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Entry:
         Raises:
             ModelError: it is missing or damaged.
         """
-        return _json(self.path.with_name("evaluation.json"), "spec", "sets")
+        return _json(self.path.with_name(EVALUATION), "spec", "sets")
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -108,7 +109,7 @@ def entry(name: str) -> Entry:
         raise ModelError(
             f"no shipped model {name!r}; there are {', '.join(names())}, or give the path of a file"
         )
-    return Entry(name, folder() / name / "model.onnx", record["sha256"], record["bytes"])
+    return Entry(name, folder() / name / MODEL, record["sha256"], record["bytes"])
 
 
 def read(model: str) -> bytes:
@@ -133,7 +134,7 @@ def detector() -> Optional[tuple[bytes, str]]:
     if found is None:
         return None
     name, record = found
-    path = folder() / name / "model.onnx"
+    path = folder() / name / MODEL
     return _checked(path, record["sha256"]), str(path)
 
 

@@ -7,12 +7,12 @@ from typing import Any, Callable
 
 from gender_edge.errors import DataError
 
-from .face_mobilenet import FaceMobileNet, load_face_gender
-from .face_resnet import FaceResNet, load_face_recognition
-from .inception import Inception, InceptionResNetV2, InceptionV3, load_inception
+from .face_mobilenet import FaceMobileNet
+from .face_resnet import FaceResNet
+from .inception import Inception, InceptionResNetV2, InceptionV3
 from .network import LUMINANCE_BGR, Network, Normalise, Trunk, in_colour
 from .slim import Slim
-from .vgg import VGG, VGG_WIDTHS, load_imagenet, load_trunk
+from .vgg import VGG, VGG_WIDTHS
 
 ARCHITECTURES: dict[str, Callable[..., Trunk]] = {
     "vgg": VGG,
@@ -25,11 +25,21 @@ ARCHITECTURES: dict[str, Callable[..., Trunk]] = {
 
 
 def build(architecture: str, arguments: Mapping[str, Any], grayscale: bool) -> Network:
-    """A network that takes uint8 NHWC BGR pixels and gives logits (N, 2)."""
+    """A network that takes uint8 NHWC BGR pixels and gives logits (N, 2).
+
+    Raises:
+        DataError: there is no such network, or not with these arguments.
+    """
     if architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise DataError(f"no architecture {architecture!r}; there are {known}")
-    trunk = ARCHITECTURES[architecture](in_channels=1 if grayscale else 3, **arguments)
+    try:
+        trunk = ARCHITECTURES[architecture](in_channels=1 if grayscale else 3, **arguments)
+    except (TypeError, ValueError, LookupError) as error:
+        raise DataError(
+            f"architecture {architecture!r} with arguments {dict(arguments)}: cannot be built "
+            f"({error}); see export/architectures/"
+        ) from error
     return Network(Normalise(trunk.mean, trunk.scale, grayscale), trunk)
 
 
@@ -44,9 +54,4 @@ __all__ = [
     "Slim",
     "build",
     "in_colour",
-    "load_face_gender",
-    "load_face_recognition",
-    "load_imagenet",
-    "load_inception",
-    "load_trunk",
 ]

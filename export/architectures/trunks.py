@@ -14,17 +14,10 @@ from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from . import (
-    VGG,
-    FaceMobileNet,
-    FaceResNet,
-    Inception,
-    load_face_gender,
-    load_face_recognition,
-    load_imagenet,
-    load_inception,
-    load_trunk,
-)
+from .face_mobilenet import FaceMobileNet, load_face_gender
+from .face_resnet import FaceResNet, load_face_recognition
+from .inception import Inception, load_inception
+from .vgg import VGG, load_imagenet, load_trunk
 
 # What comes of reading a file that is damaged, or holds something else.
 UNFIT = (

@@ -30,11 +30,6 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from gender_edge.samples import LABELS
-from gender_edge.spec import CropRule
-
-from ..data.augment import evaluation_crop
-from ..data.packs import Pack
 from ..graph import INPUT
 
 METHODS = {
@@ -45,23 +40,6 @@ METHODS = {
 BATCH = 32
 WEIGHT_REACH = 64  # the largest integer of a weight, as `reduce_range` below has it
 QUANTIZED = ("Conv", "Gemm", "MaxPool", "Relu")
-
-
-def calibration_crops(packs: list[Pack], count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Crops to estimate ranges on, cut as the runtime does: even over sets and labels.
-
-    Returns:
-        uint8 (about count, size, size, 3).
-    """
-    rng = np.random.default_rng(seed)
-    each = -(-count // (len(packs) * len(LABELS)))
-    rule, crops = CropRule(), []
-    for pack in packs:
-        for label in LABELS:
-            members = [i for i, s in enumerate(pack.samples) if s.label == label]
-            for i in rng.choice(members, min(each, len(members)), replace=False):
-                crops.append(evaluation_crop(pack.image(i), pack.samples[i], rule, size))
-    return np.stack(crops)
 
 
 class _Crops(CalibrationDataReader):  # type: ignore[misc]

@@ -36,10 +36,13 @@ def annotate(samples: list[Sample], detector: Path, workers: int = 1) -> list[Sa
 
     Raises:
         DataError: the detector file is missing.
+        ModelError: it is not YuNet.
     """
     if not detector.is_file():
         raise DataError(f"{detector}: no such detector; give a YuNet ONNX file with --detector")
+    _yunet(str(detector))  # an error here rather than in every process
     spawn = get_context("spawn")  # a fork would copy torch's threads in an unknown state
+    workers = max(1, workers)
     with ProcessPoolExecutor(workers, spawn, initializer=_open, initargs=(str(detector),)) as pool:
         faces = pool.map(_find, samples, chunksize=64)
         bar = tqdm(zip(samples, faces), total=len(samples), desc="faces", disable=None)
@@ -49,7 +52,11 @@ def annotate(samples: list[Sample], detector: Path, workers: int = 1) -> list[Sa
 def _open(detector: str) -> None:
     global _detector
     cv2.setNumThreads(1)
-    _detector = YuNet(detector, side=DETECTION_SIDE, minimum=min(THRESHOLDS))
+    _detector = _yunet(detector)
+
+
+def _yunet(path: str) -> YuNet:
+    return YuNet(path, side=DETECTION_SIDE, minimum=min(THRESHOLDS))
 
 
 def _find(sample: Sample) -> Optional[Face]:

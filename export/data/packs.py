@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gender_edge import images
 from gender_edge.errors import GenderEdgeError, ImageError
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.lists import read_csv, write_csv
-from gender_edge.samples import Sample
+from gender_edge.samples import LABELS, Sample
 from gender_edge.spec import CropRule
 
 from ..files import digest, replacing, write
@@ -140,6 +140,11 @@ class Pack:
         listed = [(s.path.name, s.member, s.label) for s in self.samples]
         return hashlib.sha256(repr(listed).encode()).hexdigest()
 
+    def faces_digest(self) -> str:
+        """Changes with what is known of its faces: where they lie, ages, ethnicities."""
+        listed = [(s.box, s.landmarks, s.age, s.ethnicity) for s in self.samples]
+        return hashlib.sha256(repr(listed).encode()).hexdigest()
+
     def pixels_digest(self) -> str:
         """Changes with what its pictures show; computed once."""
         cache = self.derived("pixels.sha256")
@@ -200,6 +205,24 @@ def pack(samples: Iterable[Sample], folder: Path) -> Pack:
             np.save(partial, np.array(index, np.int64))
         write(done, content)
     return Pack(folder)
+
+
+def even_crops(packs: Sequence[Pack], count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Some crops of all packs and labels alike, cut as the runtime does.
+
+    Returns:
+        uint8 (about count, size, size, 3).
+    """
+    rng = np.random.default_rng(seed)
+    each = -(-count // (len(packs) * len(LABELS)))
+    crops = []
+    for own in packs:
+        for label in LABELS:
+            members = [i for i, s in enumerate(own.samples) if s.label == label]
+            if members:
+                chosen = rng.choice(members, min(each, len(members)), replace=False)
+                crops.append(own.crops(chosen, size))
+    return np.concatenate(crops)
 
 
 def _shrink(image: np.ndarray, sample: Sample) -> tuple[np.ndarray, Sample]:

@@ -81,7 +81,17 @@ def check(recipe: Recipe, places: Places, workers: int = 1) -> None:
 
 
 def _names_are_unique(recipe: Recipe) -> None:
-    """Sets go by the stems of their lists, in folders and in figures."""
+    """Sets go by the stems of their lists, in folders and in figures.
+
+    Raises:
+        DataError: two would go by one, or one lies elsewhere than below the data.
+    """
+    for source in (*recipe.train, *recipe.validate, *recipe.test):
+        if Path(source.list).is_absolute() or ".." in Path(source.list).parts:
+            raise DataError(
+                f"recipe {recipe.name}: {source.list}: lists are named from the folder of --data, "
+                "and lie below it"
+            )
     for sources in (recipe.validate, recipe.test):
         lists = [s.list for s in sources]
         if twice := sorted({name for name in lists if lists.count(name) > 1}):
@@ -105,8 +115,9 @@ def learned_from(
     """The pictures of a recipe's training, and those that validate it, by name of their set.
 
     Raises:
-        DataError: there are none, or none of one label.
+        DataError: there are none, or none of one label; or as `check`.
     """
+    _names_are_unique(recipe)
     for what in ("train", "validate"):
         if not getattr(recipe, what):
             raise _nothing(recipe, what)

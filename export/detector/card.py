@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Optional
 
+from gender_edge.zoo import CARD, EVALUATION
+
 INTENDED = """\
 ## Intended use
 
@@ -17,14 +19,14 @@ the detector that it learned from, not against people: what YuNet misses, it may
 
 def write(folder: Path) -> Path:
     """Write card.md beside a detector and its evaluation."""
-    target = folder / "card.md"
+    target = folder / CARD
     target.write_text(text(folder))
     return target
 
 
 def text(folder: Path) -> str:
     """The card of the detector in a folder, from its evaluation.json."""
-    own = json.loads((folder / "evaluation.json").read_text())
+    own = json.loads((folder / EVALUATION).read_text())
     return "\n".join([_head(own), INTENDED, _sets(own), _aligned(own), *_latency(own)])
 
 

@@ -23,6 +23,7 @@ from gender_edge.errors import DataError
 from gender_edge.faces import Detector, Spotter, YuNet
 from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
+from gender_edge.zoo import EVALUATION, MODEL
 
 from .. import graph
 from ..compression.quantize import METHODS, quantize
@@ -63,7 +64,7 @@ def build(places: Places, settings: Settings, workers: int = 1) -> Path:
     run = places.runs / RUN
     faced, validation = (_faced(places, split, workers) for split in ("train", "val"))
     network = train(faced, validation, places.detector, settings, run, workers)
-    exported, target = run / "fp32.onnx", run / "int8" / "model.onnx"
+    exported, target = run / "fp32.onnx", run / "int8" / MODEL
     if not fresh(exported, run / "weights.safetensors"):
         with replacing(exported) as partial:
             export(network, partial)
@@ -151,7 +152,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
 
 
 def _keep(model: Path, content: dict[str, Any]) -> Path:
-    target = model.with_name("evaluation.json")
+    target = model.with_name(EVALUATION)
     write(target, json.dumps(content, indent=1) + "\n")
     card.write(model.parent)
     return target
@@ -163,7 +164,7 @@ def evaluated(model: Path) -> dict[str, Any]:
     Raises:
         DataError: there is none, or it is of another file.
     """
-    path = model.with_name("evaluation.json")
+    path = model.with_name(EVALUATION)
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if content.get("sha256") != digest(model):
         raise DataError(f"{model}: not evaluated as it is now; add --evaluate")

@@ -8,6 +8,7 @@ from typing import Any
 
 from gender_edge import measures
 from gender_edge.groups import SMALLEST_COMPARED, adult_gap, worst
+from gender_edge.zoo import CARD, EVALUATION, MODEL
 
 from .int8_card import quantization
 
@@ -31,15 +32,15 @@ person shown. People whom two labels do not describe are always misdescribed by 
 
 def write(folder: Path) -> Path:
     """Write card.md beside a model and its evaluation."""
-    target = folder / "card.md"
+    target = folder / CARD
     target.write_text(text(folder))
     return target
 
 
 def text(folder: Path) -> str:
     """The card of the model in a folder, from its evaluation.json and the size of its file."""
-    own = json.loads((folder / "evaluation.json").read_text())
-    size = (folder / "model.onnx").stat().st_size
+    own = json.loads((folder / EVALUATION).read_text())
+    size = (folder / MODEL).stat().st_size
     parts = [_head(own, size), INTENDED, _sets(own)]
     parts += [_given_up(own, size, other) for other in own.get("against", [])]
     parts += [_groups(own), _calibration(own)]

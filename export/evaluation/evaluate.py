@@ -17,6 +17,7 @@ from gender_edge import evaluation, measures
 from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.samples import Sample
+from gender_edge.zoo import EVALUATION
 
 from .. import plots
 from ..data.duplicates import Fingerprints, near_pairs
@@ -45,7 +46,7 @@ def evaluate_step(
             against those that it was made from.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
-    target = model.with_name("evaluation.json")
+    target = model.with_name(EVALUATION)
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
     if len(framings) > 1:
         inputs += parent.evaluations(recipe, model, places.runs)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gender_edge import host, measures
 from gender_edge.errors import DataError
+from gender_edge.zoo import EVALUATION, MODEL
 
 from ..data.prepare import stem
 from ..files import digest
@@ -22,8 +23,8 @@ from .latency import latencies
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model.onnx"
 BEFORE_INT8 = "its weights before INT8"
+LATER = "a later training of the one"
 
 
 def check(recipe: Recipe, runs: Path) -> None:
@@ -75,7 +76,7 @@ def evaluation_of(model: Path) -> Path:
     Raises:
         DataError: that is not built.
     """
-    evaluation = model.with_name("evaluation.json")
+    evaluation = model.with_name(EVALUATION)
     if not evaluation.exists():
         raise DataError(f"{model.parent}: no evaluated model; build that recipe first")
     return evaluation
@@ -101,23 +102,43 @@ def _others(recipe: Recipe, precision: str, runs: Path) -> Iterator[tuple[str, P
         same = all(began_with(own, before) for own, before in zip(chain, chain[1:]))
         why = "which it was cut from"
         why = why if same else f"an earlier training of {why}"
-        yield _there(why, chain[-1], precision)
+        yield from _judged(why, chain[-1], precision)
     kind, name = recipe.start
     begun = runs / name
-    if recipe.grayscale and kind == "run" and (begun / CONFIG).exists():
-        before = config(begun)
-        if before["precisions"] and not before["grayscale"]:  # what ships nothing is not judged
-            yield _there("which sees colours", begun, precision)
+    known = recipe.grayscale and kind == "run" and (begun / CONFIG).exists()
+    if known and not config(begun)["grayscale"]:
+        yield from _judged("which sees colours", begun, precision)
 
 
 def _recorded(model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
     """Those that a shipped file was compared with, of which its restored run knows nothing else."""
-    report = model.with_name("evaluation.json")
+    report = model.with_name(EVALUATION)
     rows = json.loads(report.read_text())["against"] if report.exists() else []
     for row in rows:
         if not row["why"].startswith(BEFORE_INT8):
             name, _, precision = row["name"].rpartition("_")
-            yield row["why"], runs / name / precision / MODEL
+            other, why = runs / name / precision / MODEL, str(row["why"])
+            if other.exists() and digest(other) != row.get("sha256", digest(other)):
+                why = f"{LATER} {why}"
+            yield why, other
+
+
+def _judged(why: str, run: Path, precision: str) -> Iterator[tuple[str, Path]]:
+    """A run's file; where it ships nothing, so that nobody judged it, that of what was taught on
+    from it; none where that is not there either.
+    """
+    own = config(run)
+    if own["precisions"]:
+        yield _there(why, run, precision)
+        return
+    same = {key: own[key] for key in ("architecture", "arguments", "grayscale")}
+    for other in sorted(file.parent for file in run.parent.glob(f"*/{CONFIG}")):
+        later = config(other)
+        goes_on = later["precisions"] and later["init"] == f"run:{run.name}"
+        if goes_on and same.items() <= later.items():
+            yield _there(f"{why}, taught on", other, precision)
+            return
+    logger.warning("%s ships nothing, nor does what goes on from it: not compared with", run)
 
 
 def _there(why: str, run: Path, precision: str) -> tuple[str, Path]:
@@ -155,6 +176,7 @@ def _row(why: str, other: Path, own_times: np.ndarray, times: np.ndarray) -> dic
     return {
         **{key: content["spec"][key] for key in ("name", "macs", "parameters")},
         "why": why,
+        "sha256": digest(other),
         "bytes": other.stat().st_size,
         "processor": host.described(),
         "time": dict(zip(("low", "value", "high"), share)),

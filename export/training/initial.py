@@ -54,7 +54,10 @@ def settled(
         run.mkdir(parents=True, exist_ok=True)
         save_weights(network.state_dict(), start, **{SHAPE: shape})
     with safe_open(start, "pt") as file:
-        return replace(recipe, arguments={**recipe.arguments, **json.loads(file.metadata()[SHAPE])})
+        header = file.metadata() or {}
+    if SHAPE not in header:  # begun otherwise, which the run's configuration tells
+        return recipe
+    return replace(recipe, arguments={**recipe.arguments, **json.loads(header[SHAPE])})
 
 
 def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:

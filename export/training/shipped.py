@@ -23,8 +23,7 @@ from gender_edge.errors import DataError
 
 from .. import recipe as recipes
 from ..architectures import Network, build
-from ..compression.quantize import calibration_crops
-from ..data.packs import Pack
+from ..data.packs import Pack, even_crops
 from ..recipe import Recipe
 from ..validate import by_file
 
@@ -88,7 +87,7 @@ def network_in(recipe: Recipe, model: ModelProto, name: str, packs: Sequence[Pac
     network = read(recipe, model, name)
     side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     for size, look in ((recipe.input_size, expect), (side, partial(_compare, model, name))):
-        crops = calibration_crops(list(packs), PROBES, size, recipe.seed)
+        crops = even_crops(packs, PROBES, size, recipe.seed)
         look(network, torch.from_numpy(crops))
     return network
 

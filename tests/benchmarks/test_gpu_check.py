@@ -113,11 +113,18 @@ def test_figures_of_two_machines_never_mix(tmp_path: Path, monkeypatch: pytest.M
     }
     notes.write()
     argv = [f"--out={tmp_path}", "--step=environment"]
-    with pytest.raises(GenderEdgeError, match="is of H100, here is H200: give another --out"):
+    with pytest.raises(GenderEdgeError, match="is of gpu H100, here is H200: give another --out"):
         gpu_check.main([*argv, "--resume"])
     assert gpu_check.main(argv) == 0
     notes.read()
     assert list(notes.found) == ["environment"] and notes.found["environment"]["gpu"] == "H200"
+    assert gpu_check.main([*argv, "--resume"]) == 0
+    with pytest.raises(GenderEdgeError, match="is of max_batch 64, here is 8"):
+        gpu_check.main([*argv, "--resume", "--max-batch", "8"])
+    notes.found["environment"]["models"] = {"slim_int8": "another"}
+    notes.write()
+    with pytest.raises(GenderEdgeError, match="is of models"):
+        gpu_check.main([*argv, "--resume"])
 
 
 def test_verdicts(tmp_path: Path) -> None:

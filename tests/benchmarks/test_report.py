@@ -103,6 +103,20 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
         report.update_readme(readme, report.for_readme(result, "results/all.md"))
 
 
+@pytest.mark.parametrize("content", [None, "text", "[]", "{}"])
+def test_a_file_that_is_no_result_is_told(
+    content: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "a.json")])
+    assert report.main() == 2
+    assert "no result of a run" in capsys.readouterr().err
+
+
 def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
     variant = result["variants"][0]
     other = {**deepcopy(variant), "engine": "another"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from export import graph, recipe
 from export.__main__ import main
 from export.build import Places, annotated, build, train_step
 from export.compression.int8 import sensitivity
-from export.compression.quantize import calibration_crops
-from export.data.packs import Pack
+from export.data.packs import Pack, even_crops
 from export.runs import finished
 from export.training import train as training
 from export.training.lessons import Lessons
@@ -172,6 +172,31 @@ def test_command_line_errors(
     assert "no recipe 'none'" in capsys.readouterr().err
 
 
+def test_a_network_that_cannot_be_is_told_before_anything_is_made(
+    recipe_file: Path, places: Places, tmp_path: Path
+) -> None:
+    wanted = recipe.load(str(recipe_file))
+    own = replace(places, runs=tmp_path / "runs")
+    for other in (
+        {"architecture": "vgg"},
+        {"architecture": "vgg", "arguments": {"widths": "vgg9"}},
+    ):
+        with pytest.raises(DataError, match=r"architecture 'vgg' .* cannot be built"):
+            train_step(replace(wanted, **other), own, 0)
+    assert not own.runs.exists()
+
+
+def test_a_run_that_was_begun_otherwise_is_refused(
+    built: list[str], places: Places, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Also where it would begin with another network now."""
+    own = replace(places, runs=tmp_path / "runs")
+    shutil.copytree(places.runs, own.runs)
+    wanted = replace(recipe.load(str(recipe_file)), init="pruned:tiny", remove_macs=0.5)
+    with pytest.raises(DataError, match="was trained with other init"):
+        train_step(wanted, own, 0)
+
+
 def test_training_alone(
     built: list[str], places: Places, recipe_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,7 +286,7 @@ def test_a_layer_that_int8_cannot_hold_is_found(
     """One channel a thousand times larger, and the next layer's weights for it as much smaller:
     the same answers, but a grid over all channels of that layer resolves no other."""
     network = finished(places.runs / "tiny")
-    crops = calibration_crops([Pack(places.runs / "data" / "faces-train")], 64, 32)
+    crops = even_crops([Pack(places.runs / "data" / "faces-train")], 64, 32)
     graph.export(network, 32, tmp_path / "even.onnx")
     _, norm, _, following = network.trunk.features[:4]
     with torch.no_grad():

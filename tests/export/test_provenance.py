@@ -65,9 +65,12 @@ def test_a_run_does_not_go_on_with_other_pictures(
 ) -> None:
     wanted, run = child(recipe_file, "init"), runs / "child"
     train(wanted, packs, {"faces": packs[0]}, run, workers=0)
-    elsewhere = [replace(s, box=None) for s in packs[0].samples]
-    train(wanted, [pack(elsewhere, packs[0].folder)], {}, run, workers=0)
-    with pytest.raises(DataError, match=r"the pictures of faces-train and the pixels of .* others"):
+    named = [replace(s, identity="somebody") for s in packs[0].samples]
+    train(wanted, [pack(named, packs[0].folder)], {}, run, workers=0)
+    with pytest.raises(DataError, match=r"was begun when the faces of faces-train were others"):
+        unknown = [replace(s, box=None) for s in packs[0].samples]
+        train(wanted, [pack(unknown, packs[0].folder)], {}, run, workers=0)
+    with pytest.raises(DataError, match=r"the faces .* the pictures .* the pixels .* were others"):
         train(wanted, [pack(packs[0].samples[1:], packs[0].folder)], {}, run, workers=0)
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from torch import nn
 from export import recipe
 from export.compression import quantize
 from export.data import augment, mixing
+from export.evaluation import parent
+from export.runs import CONFIG
 from export.training.start import optimizer_of
 from export.training.train import learning_rate
 from gender_edge.errors import DataError
+from gender_edge.zoo import EVALUATION
 
 OPTIMIZERS = recipe.CHOICES["optimizer"]
 
@@ -64,6 +68,7 @@ def test_every_entry_is_explained() -> None:
         ("epochs = 3", "unknown entries"),
         ('like = "slimmest"', "no recipe 'slimmest'"),
         ("name = 3.5.1", "not TOML"),
+        ('protocol = "as published"', "ships nothing: leave precisions out"),
     ],
 )
 def test_a_word_that_means_nothing_is_told_at_once(
@@ -83,6 +88,23 @@ def test_what_a_recipe_is_like_does_not_lend_terms_for_other_data(tmp_path: Path
     file.write_text('like = "slim"\ntrain = [{ list = "a.csv", split = "train" }]\n')
     with pytest.raises(DataError, match="license"):
         recipe.load(str(file))
+
+
+def test_what_recipes_here_are_compared_with_is_known(tmp_path: Path) -> None:
+    """By the configurations that trainings leave, and evaluations of what ships."""
+    recipes = {own.name: own for own in map(recipe.load, recipe.names())}
+    for own in recipes.values():
+        run = tmp_path / own.name
+        run.mkdir()
+        (run / CONFIG).write_text(json.dumps(asdict(own)))
+        for precision in {"fp32", *own.precisions} if own.precisions else ():
+            (run / precision).mkdir()
+            sets = {Path(source.list).stem: {} for source in own.test}
+            (run / precision / EVALUATION).write_text(json.dumps({"sets": sets}))
+    for own in recipes.values():
+        parent.check(own, tmp_path)
+    compared = parent._others(recipes["slim_p75"], "int8", tmp_path)
+    assert [why for why, _ in compared] == ["which it was cut from, taught on"]
 
 
 def test_what_is_shipped_is_no_reference_system(tmp_path: Path) -> None:

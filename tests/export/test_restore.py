@@ -13,7 +13,7 @@ import torch
 
 from export import recipe
 from export.__main__ import main
-from export.compression.quantize import calibration_crops
+from export.data.packs import even_crops
 from export.data.prepare import Places, learned_from
 from export.files import digest
 from export.provenance import began_with
@@ -35,7 +35,7 @@ def elsewhere(built: Sequence[str], places: Places, tmp_path: Path) -> Places:
 
 def crops_of(wanted: Recipe, places: Places) -> torch.Tensor:
     packs, _ = learned_from(wanted, places)
-    return torch.from_numpy(calibration_crops(packs, PROBES, wanted.input_size))
+    return torch.from_numpy(even_crops(packs, PROBES, wanted.input_size))
 
 
 def apart(a: torch.nn.Module, b: torch.nn.Module, pixels: torch.Tensor) -> float:
@@ -107,8 +107,13 @@ def test_int8_is_made_anew_of_what_is_shipped(
     exact_before, before = exact.read_bytes(), json.loads(report.read_text())
     (shipped / "tiny_int8" / "model.onnx").write_bytes(b"of an earlier way to round")
     places = ["--data", str(elsewhere.data), "--runs", str(elsewhere.runs)]
-    assert main(["requantize", str(recipe_file), *places, "--models", str(shipped)]) == 0
+    requantize = ["requantize", str(recipe_file), *places, "--models", str(shipped)]
+    assert main(requantize) == 0
     assert "shipped" in capsys.readouterr().out
+    again = elsewhere.runs / "tiny" / "int8.onnx"
+    again.write_bytes(b"of an earlier way to round")
+    assert main(requantize) == 0
+    assert again.read_bytes() != b"of an earlier way to round"
     assert exact.read_bytes() == exact_before
     after = json.loads(report.read_text())
     assert [(r["name"], r["why"]) for r in after["against"]] == [

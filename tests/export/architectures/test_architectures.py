@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from export import graph
-from export.architectures import VGG, VGG_WIDTHS, Slim, build, load_imagenet, load_trunk
+from export.architectures import VGG, VGG_WIDTHS, Slim, build
+from export.architectures.vgg import load_imagenet, load_trunk
 from export.evaluation.calibrate import abstention_thresholds, fit_temperature
 from export.training.start import as_gray
 from gender_edge import DataError

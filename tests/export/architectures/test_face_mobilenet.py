@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from export.architectures import FaceMobileNet, build, load_face_gender
+from export.architectures import FaceMobileNet, build
+from export.architectures.face_mobilenet import load_face_gender
 from export.architectures.trunks import Trunks
 from gender_edge import DataError
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from export.architectures import FaceResNet, build, load_face_recognition
+from export.architectures import FaceResNet, build
+from export.architectures.face_resnet import load_face_recognition
 from export.architectures.trunks import Trunks
 from gender_edge import DataError
 

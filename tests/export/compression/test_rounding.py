@@ -18,7 +18,8 @@ from export.architectures import Network, build
 from export.build import aware_step, quantize_step
 from export.compression import rounding
 from export.compression.int8 import choose, worst
-from export.compression.quantize import WEIGHT_REACH, calibration_crops, quantize
+from export.compression.quantize import WEIGHT_REACH, quantize
+from export.data.packs import even_crops
 from export.data.prepare import Places, learned_from
 from export.evaluation.int8_card import quantization
 from export.runs import finished
@@ -88,7 +89,7 @@ def test_it_is_the_rounding_of_the_int8_file(
     """A rounded network answers more like ONNX Runtime's INT8 than the exact one does."""
     tiny = recipe.load(str(recipe_file))
     packs, _ = learned_from(tiny, places)
-    crops = calibration_crops(packs, 64, tiny.input_size)
+    crops = even_crops(packs, 64, tiny.input_size)
     exact = finished(places.runs / tiny.name)
     graph.export(exact, tiny.input_size, tmp_path / "fp32.onnx")
     quantize(tmp_path / "fp32.onnx", crops, tmp_path / "int8.onnx", "minmax")

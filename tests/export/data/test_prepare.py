@@ -17,7 +17,7 @@ from export.data.prepare import annotated, annotation, check, learned_from, pack
 from export.provenance import hold
 from export.recipe import Recipe, Source
 from export.runs import CONFIG
-from gender_edge import DataError
+from gender_edge import DataError, ModelError, zoo
 from gender_edge.labelled import read_labelled
 from gender_edge.lists import write_csv
 from gender_edge.samples import LABELS, Sample
@@ -104,8 +104,12 @@ def test_sets_go_by_names_of_their_own(tiny: Recipe, own: Places) -> None:
     with pytest.raises(DataError, match="names faces twice to validate or to test"):
         check(replace(tiny, test=twice), own)
     other = (Source("faces", "train"), Source("faces.csv", "train"))
-    with pytest.raises(DataError, match=r"faces and faces\.csv would both be called 'faces'"):
-        check(replace(tiny, train=other), own)
+    for wanted in (check, learned_from):
+        with pytest.raises(DataError, match=r"faces and faces\.csv would both be called 'faces'"):
+            wanted(replace(tiny, train=other), own)
+    for elsewhere in (str(own.data / "faces"), "../a/faces"):
+        with pytest.raises(DataError, match="from the folder of --data"):
+            check(replace(tiny, train=(Source(elsewhere, "train"),)), own)
 
 
 def test_other_dates_of_the_same_pictures_change_nothing(
@@ -158,7 +162,10 @@ def test_only_faces_that_nobody_gave_are_looked_for(
     own = Places(tmp_path, tmp_path / "runs", tmp_path / "models")
     with pytest.raises(DataError, match=r"1 of 2 pictures have no boxes; .* --detector"):
         annotated("faces.csv", own)
-    given, found = annotated("faces.csv", replace(own, detector=detector))
+    with pytest.raises(ModelError, match=r"not YuNet|cannot open it"):
+        wrong = zoo.entry(zoo.default()).path
+        annotated("faces.csv", replace(own, detector=wrong))
+    given, found = annotated("faces.csv", replace(own, detector=detector), workers=0)
     assert given.box == (1, 2, 30, 40) and given.landmarks is None
     assert found.box is not None and found.landmarks is not None
     assert "no face found in 0 of 1 pictures" in caplog.text
