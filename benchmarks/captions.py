@@ -76,11 +76,13 @@ def _roofline(result: dict[str, Any]) -> str:
 
 
 def _gpus(result: dict[str, Any]) -> str:
-    """The GPUs that rows ran on, and what ran there; nothing where all ran on the processor."""
+    """The GPUs that rows ran on, and what ran there."""
     engines: dict[str, list[str]] = {}
     for variant in result["variants"]:
         if gpu := variant.get("gpu"):
             engines.setdefault(GPU.format_map(gpu), []).append(variant["backend"])
+    if not engines:
+        return " On a GPU: not measured."
     return "".join(
         f" On {gpu}: {', '.join(dict.fromkeys(found))}." for gpu, found in engines.items()
     )

@@ -67,6 +67,8 @@ def _accuracy(parity: dict[str, Any]) -> Iterator[Row]:
     for name, row in good(parity):
         if "accuracy_difference" in row:
             yield _row(f"{name}: accuracy", abs(row["accuracy_difference"]), most=ACCURACY)
+        else:
+            yield f"{name}: accuracy", {"value": "not measured: no labelled faces, see --data"}
 
 
 def _shares(overhead: dict[str, Any]) -> Iterator[Row]:

@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"batches: {result['batching']}")
     if result["full_batches"]:
         print(f"full batches: {result['full_batches']}")
+    print(f"processor time: {100 * result['cores']:.0f} % of a core, decoding the videos included")
     print(f"resident {first['mb']:.0f} MB at first, {last['mb']:.0f} MB at the end")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -139,7 +140,9 @@ def measure(arguments: argparse.Namespace, videos: list[str]) -> dict[str, Any]:
             max_batch=arguments.max_batch,
             max_delay=delay,
         ) as pipeline:
+            began, spent = time.perf_counter(), time.process_time()
             held = _run(pipeline, arguments.seconds)
+            cores = (time.process_time() - spent) / (time.perf_counter() - began)
             stats, batching = pipeline.stats(), pipeline.batching()
         full = None
         if arguments.full_batches:
@@ -165,6 +168,7 @@ def measure(arguments: argparse.Namespace, videos: list[str]) -> dict[str, Any]:
             "opencv_threads": cv2.getNumThreads(),
         },
         "cameras": stats,
+        "cores": cores,
         "batching": batching,
         "full_batches": full,
         "resident_mb": held,

@@ -85,12 +85,13 @@ def update_readme(readme: Path, text: str) -> None:
 
 
 def main() -> int:
-    """`python benchmarks/report.py RESULT.json --readme README.md --plot FILE`.
+    """`python benchmarks/report.py RESULT.json --markdown --readme README.md --plot FILE`.
 
-    All tables go to RESULT.md beside it, which the README names.
+    With either of the first two all tables go to RESULT.md beside it, which the README names.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("result", type=Path)
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--readme", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
@@ -100,9 +101,10 @@ def main() -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"report: {arguments.result}: no result of a run ({error})", file=sys.stderr)
         return 2
-    if arguments.readme:
-        details = arguments.result.with_suffix(".md")
+    details = arguments.result.with_suffix(".md")
+    if arguments.markdown or arguments.readme:
         details.write_text(markdown(result))
+    if arguments.readme:
         home = arguments.readme.resolve().parent
         update_readme(arguments.readme, for_readme(result, os.path.relpath(details, home)))
     if arguments.plot:

@@ -75,10 +75,13 @@ class Classifier:
         Raises:
             ModelError: the model is missing, damaged, or of another task.
             BackendError: the device cannot be had.
-            ArgumentError: `threads` or `batch_size` is no whole number from 1.
+            ArgumentError: `model` is no name or path; `threads` or `batch_size` no whole number
+                from 1.
         """
         batch_size = counted("batch_size", batch_size)
         threads = None if threads is None else counted("threads", threads)
+        if not isinstance(model, (str, os.PathLike, type(None))):
+            raise ArgumentError(f"model={model!r}: expected a shipped name or a path")
         named = None if model is None else os.fspath(model)
         self.name, self._backend = open_backend(named, device, threads, build, batch_size)
         self.batch_size = batch_size

@@ -178,6 +178,11 @@ def _for_a_set(verb: argparse.ArgumentParser) -> None:
         default=evaluation.FRAMINGS[0],
         help="what to cut faces by, where a list has it (default: the best it has)",
     )
+    verb.add_argument(
+        "--detector",
+        metavar="FILE",
+        help="YuNet ONNX file: find the faces that the data tell neither box nor landmarks of",
+    )
     _json(verb)
     _engine_options(verb)
 

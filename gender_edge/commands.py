@@ -17,6 +17,7 @@ from . import choose, doctor, engines, evaluation, faces, groups, pictures, zoo
 from .classifier import Classifier
 from .engine_info import EngineInfo
 from .errors import ArgumentError, ImageError
+from .faces.central import central_detector, located
 from .labelled import read_labelled
 
 NOTE = "apparent gender, by the binary labels of the training sets; not identity"
@@ -295,6 +296,9 @@ def diagnose(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Accuracy by group on a labelled set; 1 if some pictures could not be read."""
     samples = read_labelled(arguments.data, arguments.split)
+    if arguments.detector:
+        detector = central_detector(arguments.detector)
+        samples = [located(samples[n], detector) for n in _counted(range(len(samples)))]
     with _open(arguments) as classifier:
         outcome = evaluation.classify(
             classifier, samples, framing=arguments.crop, progress=_counted

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
 
+from . import zoo
 from .backends import tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
 from .caching import write_whole
@@ -92,7 +93,13 @@ class EngineInfo:
             ModelError: nothing does, or it is of another format.
         """
         path = sidecar(engine)
-        rebuild = f"build it again from its model: gender-edge build MODEL --output {engine}"
+        model = engine.stem if engine.stem in zoo.names() else "MODEL"
+        rebuild = f"build it from its model: gender-edge build {model} --output {engine}"
+        if not engine.exists():
+            raise ModelError(
+                f"{engine}: no such engine; {rebuild} (one that was built without --output lies in "
+                "the cache, and is opened by the model's name)"
+            )
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             if raw.pop("format") != FORMAT_VERSION:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from gender_edge.errors import DataError
+from gender_edge.faces.central import unknown
 from gender_edge.labelled import read_labelled
 from gender_edge.lists import write_csv
 from gender_edge.samples import LABELS, Sample
@@ -205,7 +206,7 @@ def _state(samples: list[Sample], places: Places) -> dict[str, Optional[str]]:
     """What changes with a list, with its files, and with the detector if that is asked."""
     files = sorted({s.path for s in samples})
     content = repr((samples, [_digest(f) for f in files]))
-    detector, asked = None, any(_unknown(s) for s in samples)
+    detector, asked = None, any(unknown(s) for s in samples)
     if asked and places.whole:
         detector = "none"
     elif asked and places.detector is not None and places.detector.is_file():
@@ -233,27 +234,22 @@ def _fits(before: dict[str, Optional[str]], now: dict[str, Optional[str]]) -> bo
     return before["content"] == now["content"] and len(detectors) < 2
 
 
-def _unknown(sample: Sample) -> bool:
-    """Whether nobody has said where the face is."""
-    return sample.box is None and sample.landmarks is None
-
-
 def _with_faces(name: str, samples: list[Sample], places: Places, workers: int) -> list[Sample]:
     """Boxes and landmarks found where there are none; those that were given stay."""
-    unknown = [s for s in samples if _unknown(s)]
-    if not unknown or places.whole:
+    asked = [s for s in samples if unknown(s)]
+    if not asked or places.whole:
         return samples
     if places.detector is None:
         raise DataError(
-            f"{name}: {len(unknown)} of {len(samples)} pictures have no boxes; name a YuNet ONNX "
+            f"{name}: {len(asked)} of {len(samples)} pictures have no boxes; name a YuNet ONNX "
             "file with --detector (OpenCV's model zoo has it, as face_detection_yunet), or say "
             "--whole if they are face crops"
         )
-    found = annotate(unknown, places.detector, workers)
-    lost = sum(_unknown(s) for s in found)
-    logger.info("%s: no face found in %d of %d pictures, used whole", name, lost, len(unknown))
+    found = annotate(asked, places.detector, workers)
+    lost = sum(unknown(s) for s in found)
+    logger.info("%s: no face found in %d of %d pictures, used whole", name, lost, len(asked))
     rest = iter(found)
-    return [next(rest) if _unknown(s) else s for s in samples]
+    return [next(rest) if unknown(s) else s for s in samples]
 
 
 def _split(samples: list[Sample]) -> list[Sample]:

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from gender_edge import Classifier, evaluation, images
 from gender_edge.faces import Detector, Faces
+from gender_edge.faces.central import face_in
 from gender_edge.measures import balanced, proportion
 from gender_edge.samples import Sample
 from gender_edge.tracks import overlaps
 
-from ..data.annotate import face_in
 from .scenes import SHAPES, Faced, scene
 
 SIZES = {"24 to 32": (24, 32), "32 to 64": (32, 64), "64 and more": (64, np.inf)}  # px of the frame

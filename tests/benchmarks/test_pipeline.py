@@ -39,6 +39,7 @@ def test_streams_of_a_video(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found == json.loads(out.read_text())
     assert len(found["cameras"]) == 2 and found["batching"]["batches"] > 0
+    assert found["cores"] > 0
     for camera in found["cameras"]:
         assert 0 < camera["fps"] < 11 and camera["tracks"]["female"] >= 1
         assert camera["truth"] is None and camera["source"] == "portrait.mp4"

@@ -190,6 +190,8 @@ def test_nonsense_options() -> None:
     for options in ({"threads": 0}, {"threads": "2"}, {"batch_size": 0}, {"threads": True}):
         with pytest.raises(ArgumentError, match="whole number"):
             Classifier(**options)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="shipped name or a path"):
+        Classifier(5)  # type: ignore[arg-type]
     with Classifier(threads=np.int64(1), batch_size=np.uint8(4)) as classifier:  # type: ignore[arg-type]
         assert classifier.batch_size == 4
 

@@ -12,6 +12,7 @@ import pytest
 
 from gender_edge import caching, commands, doctor, faces, zoo
 from gender_edge.cli import main
+from tests.conftest import DATA
 
 
 @pytest.fixture
@@ -131,6 +132,26 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "balanced" in out and "faces cut: 3 as whole pictures" in out
     assert main(["evaluate", str(folder), "--split", "val"]) == 2
+    capsys.readouterr()
+
+
+def test_evaluate_finds_faces(
+    portrait_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that nobody has said the place of; a picture without any stays whole."""
+    detector = DATA.parent / "peers" / "detector" / "face_detection_yunet_2026may.onnx"
+    if not detector.exists():
+        pytest.skip(f"no detector: {detector}")
+    grey = tmp_path / "grey.png"
+    cv2.imwrite(str(grey), np.full((90, 90, 3), 127, np.uint8))
+    listed = tmp_path / "faces.csv"
+    given = f"{portrait_path},female,1 2 90 90\n"
+    listed.write_text(f"path,label,box\n{portrait_path},female,\n{given}{grey},male,\n")
+    assert main(["evaluate", str(listed), "--detector", str(detector), "--json"]) == 0
+    (figures,) = rows(capsys.readouterr().out)
+    assert figures["framed"] == {"landmarks": 1, "box": 1, "whole": 1}
+    assert main(["evaluate", str(listed), "--detector", str(tmp_path / "none.onnx")]) == 2
+    assert "none.onnx: no such file" in capsys.readouterr().err
 
 
 def test_one_model_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

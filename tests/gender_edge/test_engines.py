@@ -225,6 +225,8 @@ def test_sidecar_errors(tmp_path: Path) -> None:
     sidecar(path).unlink()
     with pytest.raises(ModelError, match="missing"):
         Classifier(path)
+    with pytest.raises(ModelError, match=f"no such engine; .* build {zoo.default()} --output"):
+        Classifier(tmp_path / f"{zoo.default()}.engine")
 
 
 def test_engine_of_another_version(tmp_path: Path) -> None:
