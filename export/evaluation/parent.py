@@ -124,21 +124,11 @@ def _recorded(model: Path, runs: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _judged(why: str, run: Path, precision: str) -> Iterator[tuple[str, Path]]:
-    """A run's file; where it ships nothing, so that nobody judged it, that of what was taught on
-    from it; none where that is not there either.
-    """
-    own = config(run)
-    if own["precisions"]:
+    """A run's file; none where it ships nothing, since nobody judged it then."""
+    if config(run)["precisions"]:
         yield _there(why, run, precision)
-        return
-    same = {key: own[key] for key in ("architecture", "arguments", "grayscale")}
-    for other in sorted(file.parent for file in run.parent.glob(f"*/{CONFIG}")):
-        later = config(other)
-        goes_on = later["precisions"] and later["init"] == f"run:{run.name}"
-        if goes_on and same.items() <= later.items():
-            yield _there(f"{why}, taught on", other, precision)
-            return
-    logger.warning("%s ships nothing, nor does what goes on from it: not compared with", run)
+    else:
+        logger.warning("%s ships nothing: the card cannot compare with it", run)
 
 
 def _there(why: str, run: Path, precision: str) -> tuple[str, Path]:

@@ -17,8 +17,7 @@ from gender_edge.zoo import MODEL
 
 def run_of(runs: Path, name: str, **entries: object) -> None:
     (runs / name).mkdir()
-    own = {"grayscale": False, "precisions": ["int8"], "init": "random", "architecture": "slim"}
-    own |= {"arguments": {}, **entries}
+    own = {"grayscale": False, "precisions": ["int8"], "init": "random", **entries}
     (runs / name / "config.json").write_text(json.dumps(own))
 
 
@@ -37,8 +36,6 @@ def run_of(runs: Path, name: str, **entries: object) -> None:
         ("pruned:on", False, "fp32", ["coloured/fp32"]),
         ("run:half", False, "fp32", []),
         ("run:gone", True, "fp32", []),
-        ("pruned:first", False, "fp32", ["second/fp32"]),
-        ("run:first", True, "int8", ["tiny/fp32", "second/int8"]),
         ("pruned:unshipped", False, "fp32", []),
     ],
 )
@@ -56,9 +53,6 @@ def test_what_a_variant_is_compared_with(
     run_of(tmp_path, "half", init="pruned:coloured")
     run_of(tmp_path, "cut", init="pruned:half", precisions=[])
     run_of(tmp_path, "on", init="run:cut")
-    run_of(tmp_path, "first", precisions=[])
-    run_of(tmp_path, "another", init="run:first", arguments={"widths": [8]})
-    run_of(tmp_path, "second", init="run:first")
     own = replace(recipe.load(str(recipe_file)), init=init, grayscale=grayscale)
     model = tmp_path / "tiny" / precision / "model.onnx"
     found = [other for _, other in _parents(own, model, tmp_path)]
