@@ -76,7 +76,9 @@ def test_a_gpu_is_named(result: dict[str, Any], tmp_path: Path) -> None:
     """Of rows that ran there, in every title and caption; the processor's rows name that."""
     own = result["machine"]
     cpu = f"{host.titled(own['cpu'], own['features'])}, {own['cores']} cores"
-    assert "GPU" not in captions.caption(result) and f"on {cpu}<" in page.html(result)
+    assert " On a GPU: not measured." in captions.caption(result) and f"on {cpu}<" in page.html(
+        result
+    )
     result = deepcopy(result)
     for name, provider, row in zip(
         ("onnxruntime 1.22.0", "tensorrt 10.9.0"),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import Classifier, DataError, evaluation, zoo
+from gender_edge import ArgumentError, Classifier, DataError, evaluation, zoo
 from gender_edge.samples import Sample
 from tests.conftest import labelled
 
@@ -75,7 +75,7 @@ def test_bad_pictures_cost_their_row(
     assert [Path(name).name for name, _ in outcome.failures] == ["2.png"]
     with pytest.raises(DataError, match="none of 1"):
         evaluation.classify(classifier, samples[2:3])
-    with pytest.raises(DataError, match="framing='square'"):
+    with pytest.raises(ArgumentError, match="framing='square'"):
         evaluation.classify(classifier, samples, framing="square")
 
 
