@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 
 from .. import gpu_arrays
-from ..caching import cache_folder, write_whole
+from ..caching import cache_folder, made, write_whole
 from ..engine_info import EngineInfo
 from ..errors import BackendError, ImageError, ModelError
 from . import cuda, tensorrt_api
@@ -190,9 +190,8 @@ def _keep(path: Path, compiled: bytes, before: bytes) -> None:
     if compiled in (before, b""):
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, compiled)
-    except OSError as error:
+        write_whole(made(path.parent) / path.name, compiled)
+    except BackendError as error:
         logger.info("%s: kernels are compiled at every start (%s)", path, error)
 
 

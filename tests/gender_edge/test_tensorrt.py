@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks import gpu_overhead
 from gender_edge import BackendError, Classifier, ImageError, doctor, engines, zoo
-from gender_edge.backends import cuda, installed, tensorrt_api
+from gender_edge.backends import cuda, installed, tensorrt, tensorrt_api
 from gender_edge.backends.tensorrt import ALIGNMENT, TensorRTBackend
 from gender_edge.backends.tensorrt_api import Target
 from gender_edge.backends.tensorrt_slot import buckets, parts
@@ -385,3 +385,13 @@ def test_overhead_of_the_runtime(
         found["resident_faces_per_s"] / found["enqueued_faces_per_s"]
     )
     assert gpu.memory == {}
+
+
+def test_kernels_that_cannot_be_kept_are_no_error(tmp_path: Path) -> None:
+    for place in (tmp_path / "file" / "a.cache", tmp_path / "taken"):
+        (tmp_path / "file").touch()
+        (tmp_path / "taken").mkdir(exist_ok=True)
+        tensorrt._keep(place, b"new", b"before")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+    tensorrt._keep(tmp_path / "new" / "a.cache", b"new", b"before")
+    assert (tmp_path / "new" / "a.cache").read_bytes() == b"new"
