@@ -387,7 +387,7 @@ def test_overhead_of_the_runtime(
     assert gpu.memory == {}
 
 
-def test_kernels_that_cannot_be_kept_are_no_error(tmp_path: Path) -> None:
+def test_kernels_are_kept_where_they_can_be(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "a.cache", tmp_path / "taken"):
         (tmp_path / "file").touch()
         (tmp_path / "taken").mkdir(exist_ok=True)
