@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .classifier import Classifier, counted
+from .arguments import counted
+from .classifier import Classifier
 from .delays import Delays
 from .errors import ArgumentError, BackendError, ImageError
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Optional, Union, overload
 import numpy as np
 
 from . import cropping, gpu_arrays, images
+from .arguments import counted
 from .backends import ResidentBackend
 from .errors import ArgumentError, ImageError
 from .opening import open_backend
@@ -352,17 +353,6 @@ class Classifier:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def counted(name: str, value: Any) -> int:
-    """An argument that counts something, as an int.
-
-    Raises:
-        ArgumentError: no whole number from 1.
-    """
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
-        return int(value)
-    raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
 
 
 def _check_choices(color: str, errors: str) -> None:

@@ -134,7 +134,8 @@ def listed(inputs: Iterable[str]) -> Iterator[str]:
         DataError: a folder or glob holds none.
     """
     for text in inputs:
-        if os.path.isdir(text):  # noqa: PTH112  (Path's may raise before Python 3.14; of "" it is true)
+        # By os.path: Path's may raise before Python 3.14, and Path("") is the present folder.
+        if os.path.isdir(text):  # noqa: PTH112
             files = [str(p) for p in list_images(Path(text))]
         elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
             matches = glob.glob(text, recursive=True)  # noqa: PTH207  (Path.glob: relative only)
