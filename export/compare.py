@@ -29,6 +29,7 @@ from .runs import AFTER_TRAINING, CONFIG, config, differing, trained_by
 MAIN = "celeba_test"  # the set that most references state a figure for
 BASELINE = "slim_int8"
 HEAD = ("reference", "published", "epochs", "pictures", "start", "trained on", "input")
+ON_MAIN = ("accuracy", "loss", "confusion", f"balanced {MAIN}")
 COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
 
 
@@ -155,7 +156,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     rows = result["rows"]
     others = sorted({name for row in rows for name in row.get("sets", {})} - {MAIN})
-    head = (*HEAD, "accuracy", "loss", f"balanced {MAIN}", *others, *COST)
+    head = (*HEAD, *ON_MAIN, *others, *COST)
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
     lines += ["| " + " | ".join(_cells(row, others)) + " |" for row in rows]
     return "\n".join([*lines, "", _legend(result), ""])
@@ -165,7 +166,7 @@ def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
     mark = " (earlier)" if row.get("kept") else ""
     named = [f"{row['name']}{mark}", row.get("published") or "-"]
     if "sets" not in row:
-        rest = len(HEAD) + 3 + len(others) + len(COST) - len(named) - 2
+        rest = len(HEAD) + len(ON_MAIN) + len(others) + len(COST) - len(named) - 2
         return [*named, row["state"], *["-"] * rest, row["protocol"]]
     main = row["sets"].get(MAIN, {})
     ratio = row.get("of_baseline")
@@ -178,6 +179,7 @@ def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
         str(row["input_size"]),
         _share(main.get("accuracy")),
         _interval(main.get("loss"), 1, 3),
+        _confusion(main.get("confusion")),
         _share(main.get("balanced_accuracy")),
         *(_share(row["sets"].get(name, {}).get("balanced_accuracy")) for name in others),
         f"{row['parameters'] / 1e6:.2f}",
@@ -186,6 +188,11 @@ def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
         "-" if ratio is None else f"{ratio:.2f}x",
         row["protocol"],
     ]
+
+
+def _confusion(counts: Optional[Sequence[Sequence[int]]]) -> str:
+    """Rows of the matrix (labelled women, men), each with how many were called either."""
+    return "-" if counts is None else " / ".join(" ".join(map(str, row)) for row in counts)
 
 
 def _share(figure: Optional[Mapping[str, Any]]) -> str:
@@ -202,8 +209,9 @@ def _interval(figure: Optional[Mapping[str, Any]], unit: float, digits: int) -> 
 def _legend(result: Mapping[str, Any]) -> str:
     return (
         f"Accuracy, loss (cross-entropy) on {MAIN} and balanced accuracy on each set's test split, "
-        "in % but for the loss, with 95 % intervals; references see pictures whole, and their FP32 "
-        "networks are judged. Published figures are of other test pictures. Epochs: run, of those "
+        "in % but for the loss, with 95 % intervals; confusion: of labelled women, then of "
+        "labelled men, how many were taken for women and for men. References see pictures whole, "
+        "and their FP32 networks are judged. Published figures are of other test pictures. Epochs: run, of those "
         "that the recipe asks; pictures: learned from; "
         "start: random, trunk (VGG16's published convolutions), imagenet, or "
         "run: with the run whose weights it takes; input: side in pixels. All were trained in "

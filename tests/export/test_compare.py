@@ -101,6 +101,9 @@ def test_table(ran: tuple[Recipe, Places], tmp_path: Path, monkeypatch: pytest.M
     accuracy = own["sets"]["celeba_test"]["accuracy"]
     assert first["accuracy"].startswith(f"{100 * accuracy['value']:.1f} (")
     assert first["loss"].startswith(f"{own['sets']['celeba_test']['loss']['value']:.3f} (")
+    women, men = own["sets"]["celeba_test"]["confusion"]
+    assert first["confusion"] == f"{women[0]} {women[1]} / {men[0]} {men[1]}"
+    assert (women[0] + men[1]) / (sum(women) + sum(men)) == pytest.approx(accuracy["value"])
     assert first["MMACs"] == f"{own['spec']['macs'] / 1e6:.0f}"
     assert first["lfw"] == "not measured"
     assert re.fullmatch(r"\d+\.\d\dx", first["of slim_int8"])
