@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 if __package__ in (None, ""):  # run as a file: its own tree, wherever it is called from
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -136,31 +136,17 @@ def _outcome(subject: Any, samples: Sequence[Any]) -> Any:
     import numpy as np
 
     from benchmarks.subjects import Face
-    from gender_edge import DataError, GenderEdgeError, evaluation, images
+    from gender_edge import evaluation, images
 
-    kept: list[Any] = []
-    failures: list[tuple[str, str]] = []
-    female: list[np.ndarray] = []
-    for start in range(0, len(samples), 32):
-        inputs = []
-        for sample in samples[start : start + 32]:
-            try:
-                pixels = images.decode(sample.read(), sample.name)
-            except GenderEdgeError as error:
-                failures.append((sample.name, str(error)))
-                continue
-            face = Face(pixels, sample.box, sample.landmark_array())
-            try:
-                inputs.append(subject.prepare([face]))
-            except GenderEdgeError as error:
-                failures.append((sample.name, str(error)))
-                continue
-            kept.append(sample)
-        if inputs:
-            female.append(subject.female(subject.run(np.concatenate(inputs))))
-    if not kept:
-        raise DataError(f"none of {len(samples)} pictures could be read; first: {failures[:1]}")
-    return evaluation.Outcome(kept, np.concatenate(female), np.ones(len(kept), bool), failures)
+    def cut(sample: Any) -> Any:
+        pixels = images.decode(sample.read(), sample.name)
+        return subject.prepare([Face(pixels, sample.box, sample.landmark_array())])
+
+    def answer(inputs: list[Any]) -> Any:
+        return list(subject.female(subject.run(np.concatenate(inputs))))
+
+    kept, female, failures = evaluation.answered(samples, cut, answer, 32)
+    return evaluation.Outcome(kept, np.array(female), np.ones(len(kept), bool), failures)
 
 
 REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Arguments that several classes check alike."""
+"""Checks of arguments that several classes share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from .errors import ArgumentError
 
 
 def counted(name: str, value: Any) -> int:
-    """An argument that counts something, as an int.
-
-    Raises:
-        ArgumentError: no whole number from 1.
-    """
+    """`value` as an int. Raises ArgumentError unless it is a whole number of at least 1."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
         return int(value)
     raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")

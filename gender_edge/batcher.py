@@ -12,30 +12,29 @@ from contextlib import contextmanager
 import numpy as np
 
 from .arguments import counted
-from .classifier import Classifier
+from .classifier import Classifier, Prediction
 from .delays import Delays
 from .errors import ArgumentError, BackendError, ImageError
 
 LONGEST_DELAY = 3600.0  # s
 
-_Question = tuple[np.ndarray, "Future[np.ndarray]", float]  # crops, their answers, when asked
+# Crops, their answers, and when they were asked about.
+_Question = tuple[np.ndarray, "Future[list[Prediction]]", float]
 
 
 class Batcher:
-    """Gathers what arrives within a delay, classifies it at once, hands each its answers.
+    """Runs together what arrived while the last batch ran, and hands each thread its answers.
 
-    A batch runs before the delay is over if it is full, or if every thread that is about to ask
-    has asked.
+    Threads that announce a question with `caller` are waited for too, unless the batch is full.
 
     Example:
         >>> batcher = Batcher(classifier)  # one for all threads of a server
-        >>> with batcher.caller():  # in each: others wait for it; one that is alone waits for none
-        ...     (female,) = batcher.ask([classifier.crop("face.jpg")])
+        >>> (prediction,) = batcher.ask([classifier.crop("face.jpg")])  # in each of them
 
     Args:
         classifier: what answers.
         max_batch: faces at once.
-        max_delay: seconds that the first crop of a batch waits for others at most.
+        max_delay: seconds that a batch waits for announced questions at most.
 
     Raises:
         ArgumentError: `max_batch` is no whole number from 1, or `max_delay` below 0 or more than an
@@ -66,7 +65,10 @@ class Batcher:
 
     @contextmanager
     def caller(self) -> Iterator[None]:
-        """Announce a question of the present thread, which others may then wait for."""
+        """Announce a question of the present thread: batches wait for it, at most `max_delay`.
+
+        For threads that work on their crops until then, each on its own, as cameras do.
+        """
         self._register(1)
         try:
             yield
@@ -78,15 +80,15 @@ class Batcher:
             self._callers += change
             self._changed.notify_all()
 
-    def ask(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """P(female) of crops as `Classifier.crop` makes them: float32 (N,). Blocks until known.
+    def ask(self, crops: Sequence[np.ndarray]) -> list[Prediction]:
+        """One `Prediction` per crop, as `Classifier.crop` makes them. Blocks until they are known.
 
         Raises:
             ImageError: of another size or type; who asks for others in the same batch is spared.
             BackendError: it was closed, or the engine failed.
         """
         if not len(crops):
-            return np.empty(0, np.float32)
+            return []
         side = self.classifier.spec.input_size
         for crop in crops:
             shape, kind = getattr(crop, "shape", type(crop).__name__), getattr(crop, "dtype", "")
@@ -95,7 +97,7 @@ class Batcher:
                     f"a crop of {shape} {kind}: expected ({side}, {side}, 3) uint8, as "
                     "`Classifier.crop` makes it"
                 )
-        future: Future[np.ndarray] = Future()
+        future: Future[list[Prediction]] = Future()
         with self._changed:
             if self._closed:
                 raise BackendError("this batcher was closed; open another")
@@ -117,7 +119,7 @@ class Batcher:
         self.close()
 
     def _run(self) -> None:
-        while self._answer():  # a call a batch: no local name keeps its crops until the next one
+        while self._answer():  # one call per batch, so that no name keeps its crops
             pass
 
     def _answer(self) -> bool:
@@ -133,16 +135,13 @@ class Batcher:
 
     def _classify(self, batch: Sequence[_Question]) -> None:
         crops = np.concatenate([own for own, _, _ in batch])
-        answers = self.classifier.probabilities(crops)[:, self._female()]
+        answers = self.classifier.predict(crops)
         self.batches, self.faces = self.batches + 1, self.faces + len(crops)
         start = 0
         for own, future, asked in batch:
             self.waits.add(time.monotonic() - asked)
             future.set_result(answers[start : start + len(own)])
             start += len(own)
-
-    def _female(self) -> int:
-        return self.classifier.spec.labels.index("female")
 
     def _gather(self) -> list[_Question]:
         """What the next batch holds; nothing once closed."""
@@ -158,7 +157,7 @@ class Batcher:
 
     def _ready(self) -> bool:
         crops = sum(len(own) for own, _, _ in self._waiting)
-        everybody = 0 < self._callers <= len(self._waiting)
+        everybody = self._callers <= len(self._waiting)
         return self._closed or everybody or crops >= self.max_batch
 
     def _fits(self, batch: list[_Question]) -> bool:

@@ -210,7 +210,9 @@ class Camera:
             capture.release()
 
     def _place(self, capture: cv2.VideoCapture, number: int, fps: float) -> float:
-        """Of the last frame in its file, in seconds: many videos have no even rate."""
+        """Where in its file the last frame is, in seconds, by the file's own clock if it has one:
+        many videos have no even rate.
+        """
         told = 0.0 if self._loop else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         return told if told > 0 else number / fps
 

@@ -21,7 +21,7 @@ from . import engines, host, zoo
 from .backends import installed
 from .classifier import Classifier
 from .errors import BackendError, BudgetError, ModelError
-from .opening import engine_of
+from .opening import check_device
 
 TIMINGS = "timings.json"
 SECONDS = 0.3  # for a measurement here
@@ -126,10 +126,11 @@ def candidates(
         among them.
 
     Raises:
-        BackendError: there is no such device, or none that the budget admits runs there.
+        ArgumentError: there is no such device.
+        BackendError: no model that the budget admits runs there.
         ModelError: the recorded latencies are damaged.
     """
-    engine_of(zoo.default(), device)  # refuses what is no device
+    check_device(device)
     yardstick = zoo.entry(zoo.default())
     known = records()
     found: list[Candidate] = []

@@ -166,15 +166,15 @@ class Classifier:
             errors: "raise", or "return" to put the error of a bad image in its place.
 
         Returns:
-            One `Prediction` a face, in order; also for a single crop.
+            One `Prediction` per face, in order; also for a single crop.
 
         Raises:
             ImageError: an input is not a usable image (its number is in the message).
             ArgumentError: `color` or `errors` is another word.
         """
-        _check_choices(color, errors)
+        _check_errors(errors)
         cut = partial(self.crop, color=color)
-        return self._classify((partial(cut, face) for face in _items(faces)), errors)
+        return self.classify_cuts((partial(cut, face) for face in _items(faces)), errors)
 
     @overload
     def in_frame(
@@ -220,13 +220,13 @@ class Classifier:
                 box, say) in its place.
 
         Returns:
-            One `Prediction` a face, in order; none for no faces.
+            One `Prediction` per face, in order; none for no faces.
 
         Raises:
             ImageError: frame, boxes or landmarks are not usable, or differ in number.
             ArgumentError: `color` or `errors` is another word.
         """
-        _check_choices(color, errors)
+        _check_errors(errors)
         pixels = images.load(frame, color)
         faces = [_listed(part, name) for part, name in ((boxes, "boxes"), (landmarks, "landmarks"))]
         given = [part for part in faces if part is not None]
@@ -240,17 +240,28 @@ class Classifier:
             )
         pairs = zip(*(part or [None] * len(given[0]) for part in faces))
         cuts = (partial(self._crop_face, pixels, box, points) for box, points in pairs)
-        return self._classify(cuts, errors)
+        return self.classify_cuts(cuts, errors)
 
     def _crop_face(self, pixels: np.ndarray, box: Any, landmarks: Any) -> np.ndarray:
         if box is None and landmarks is None:
             raise ImageError("neither a box nor landmarks; leave this face out")
         return self.crop(pixels, box=box, landmarks=landmarks)
 
-    def _classify(
-        self, cuts: Iterable[Callable[[], np.ndarray]], errors: str
+    def classify_cuts(
+        self, cuts: Iterable[Callable[[], np.ndarray]], errors: str = "raise"
     ) -> list[Union[Prediction, ImageError]]:
-        """Cut and run batch by batch, so that a long list never lies in memory as pixels."""
+        """Cut and run batch by batch, so that a long list never lies in memory as pixels.
+
+        Args:
+            cuts: each makes one crop, as `crop` does, or raises ImageError.
+            errors: as in `__call__`.
+
+        Returns:
+            One answer per cut, in order.
+
+        Raises:
+            ImageError: a crop cannot be made (its number is in the message).
+        """
         results: list[Union[Prediction, ImageError]] = []
         for chunk in _chunks(cuts, self.batch_size):
             crops, failures = [], {}
@@ -325,7 +336,8 @@ class Classifier:
         else:
             found = type(crops).__name__
         raise ImageError(
-            f"crops {found}: expected uint8 (N, {size}, {size}, 3); make them with Classifier.crop"
+            f"crops {found}: expected uint8 (N, {size}, {size}, 3), what Classifier.crop makes "
+            "under np.stack"
         )
 
     def _run(self, crops: np.ndarray) -> np.ndarray:
@@ -355,9 +367,7 @@ class Classifier:
         self.close()
 
 
-def _check_choices(color: str, errors: str) -> None:
-    if color not in images.CHANNELS:
-        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
+def _check_errors(errors: str) -> None:
     if errors not in ("raise", "return"):
         raise ArgumentError(f"errors={errors!r}: expected 'raise' or 'return'")
 

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, options, about in (
-        ("classify", commands.classify, _for_pictures, "faces to labels, a row a face"),
+        ("classify", commands.classify, _for_pictures, "faces to labels, one row per face"),
         (
             "models",
             commands.models,
@@ -116,10 +116,10 @@ def _for_cameras(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--json",
         action="store_true",
-        help="a JSON object a decision: when a track has become sure, or has changed its label",
+        help="one JSON object per decision: a track has become sure, or has changed its label",
     )
     verb.add_argument(
-        "--every-frame", action="store_true", help="a JSON object a face and frame instead"
+        "--every-frame", action="store_true", help="one JSON object per face and frame instead"
     )
     verb.add_argument(
         "--metrics",
@@ -137,7 +137,7 @@ def _for_cameras(verb: argparse.ArgumentParser) -> None:
         "--save-crops",
         type=Path,
         metavar="FOLDER",
-        help="SAVES PICTURES: a crop of each track that is decided",
+        help="SAVES PICTURES: one crop per decided track",
     )
     _engine_options(verb)
 

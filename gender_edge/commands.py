@@ -39,7 +39,7 @@ def _detector(arguments: argparse.Namespace, kind: Callable[..., faces.Detector]
 
 
 def classify(arguments: argparse.Namespace) -> int:
-    """A row a picture or face; 1 if some could not be read, 2 if none could."""
+    """One row per picture or face; 1 if some could not be read, 2 if none could."""
     paths = list(pictures.listed(arguments.inputs))
     failed: set[str] = set()
     answered: set[str] = set()
@@ -199,7 +199,7 @@ def _follow(arguments: argparse.Namespace, stack: ExitStack) -> None:
         stack.callback(recorder.close)
         print(f"# SAVES PICTURES: {shown(camera.source)} to {recorder.path}", file=sys.stderr)
     if crops:
-        print(f"# SAVES PICTURES: a crop a decided track to {crops.folder}", file=sys.stderr)
+        print(f"# SAVES PICTURES: one crop per decided track to {crops.folder}", file=sys.stderr)
     stack.callback(watch.View(tally).close)
     for result in pipeline:
         decisions = tally.add(result)
@@ -252,7 +252,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 
 def _phase(name: str, step: int, steps: int) -> None:
-    """One line that changes on a terminal; elsewhere a line a step."""
+    """One line that changes on a terminal; elsewhere one line per step."""
     if sys.stderr.isatty():
         print(f"\r\033[K{name} {step}/{steps}", end="", file=sys.stderr, flush=True)
     else:
@@ -327,7 +327,7 @@ def _counted(steps: Iterable[int]) -> Iterator[int]:
 
 
 def format_report(figures: dict[str, Any]) -> str:
-    """An evaluation for people: one line a group, per cent with 95 % intervals."""
+    """An evaluation for people: one line per group, per cent with 95 % intervals."""
     lines = [f"{'':24} {'faces':>6}  {'balanced':>20}  {'women right':>20}  {'men right':>20}"]
     for row in [{"group": "all", **figures}, *figures["groups"]]:
         cells = [_share(row[key]) for key in ("balanced_accuracy", "female_right", "male_right")]

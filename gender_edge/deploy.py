@@ -40,7 +40,7 @@ def triton(model: str, folder: Path) -> Path:
     content = zoo.read(model)
     spec = spec_of(content, model)
     return write_files(
-        folder / spec.name,
+        Path(folder) / spec.name,
         {
             "1/model.onnx": content,
             "labels.txt": "\n".join(spec.labels) + "\n",
@@ -87,7 +87,7 @@ def deepstream(model: str, folder: Path) -> Path:
     content = zoo.read(model)
     spec = spec_of(content, model)
     return write_files(
-        folder / f"{spec.name}_deepstream",
+        Path(folder) / f"{spec.name}_deepstream",
         {
             "model.onnx": symmetric(planar(content, spec)),
             "labels.txt": ";".join(spec.labels) + "\n",

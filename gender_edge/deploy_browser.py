@@ -41,7 +41,7 @@ def browser(model: str, folder: Path, *, runtime: Optional[Path] = None) -> Path
     content = zoo.read(model)
     spec = spec_of(content, model)
     return write_files(
-        folder / f"{spec.name}_browser",
+        Path(folder) / f"{spec.name}_browser",
         {
             **{name: _source(name) for name in PAGE},
             "model.onnx": content,

@@ -20,7 +20,8 @@ from .caching import write_whole
 from .errors import ModelError
 from .spec import ModelSpec
 
-FORMAT_VERSION = 3  # 2: several contexts share a profile (TensorRT 8.6); 3: names its model
+# 2: several contexts share a profile (TensorRT 8.6); 3: names its model; 4: no smallest batch.
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class EngineInfo:
 
     @property
     def place(self) -> str:
-        """What it runs on, for people."""
+        """The GPU or the compute capabilities that it runs on, as text."""
         if self.gpu is not None:
             return f"{self.gpu} ({self.capability})"
         return ", ".join(self.target.capabilities or tensorrt_api.RTX_PORTABLE)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from . import zoo
+from .arguments import counted
 from .backends import cuda, tensorrt_api
 from .backends.tensorrt_api import Target, TensorRT
 from .caching import cache_folder, locked, made, write_whole
 from .engine_info import FORMAT_VERSION, EngineInfo, sidecar
-from .errors import BackendError, ModelError
+from .errors import ArgumentError, BackendError, ModelError
 from .half import halve
 from .spec import ModelSpec
 from .symmetric import symmetric
@@ -69,14 +70,14 @@ def find(model: str) -> Path:
         BackendError: no TensorRT or GPU.
         NoEngineError: no such engine; says the command that builds it.
     """
-    content = zoo.read(model)
-    digest, precision = hashlib.sha256(content).hexdigest(), spec_of(content, model).precision
+    digest = hashlib.sha256(zoo.read(model)).hexdigest()
     api, device = tensorrt_api.load(), cuda.open_device()
     fitting = [
         (info.target.max_batch, path)
         for path, info in cached()
         if isinstance(info, EngineInfo)
-        and (info.onnx_sha256, info.target.precision) == (digest, precision)
+        and info.onnx_sha256 == digest
+        and info.target.precision != "fp16"  # of an FP32 model: opened by its path
         and info.misfit(api, device.name, device.capability) is None
     ]
     if not fitting:
@@ -112,7 +113,6 @@ def build_engine(
     output: Optional[Union[str, os.PathLike[str]]] = None,
     *,
     max_batch: int = 64,
-    opt_batch: Optional[int] = None,
     portable: bool = False,
     targets: tuple[str, ...] = (),
     precision: Optional[str] = None,
@@ -124,8 +124,7 @@ def build_engine(
         model: shipped name or ONNX file.
         output: where to write it, a file that ends in .engine or .plan; None for the cache, where
             `Classifier` finds it. A cached engine that is there already is not built again.
-        max_batch: the largest batch it will take.
-        opt_batch: the batch it is tuned for; None for half of the largest, at least 1.
+        max_batch: the largest batch it will take; it is tuned for half of that.
         portable: for other GPUs too, slower.
         targets: compute capabilities such as "8.6" to build for ahead of time, without a GPU
             (TensorRT-RTX only).
@@ -137,12 +136,13 @@ def build_engine(
 
     Raises:
         ModelError: no such model.
+        ArgumentError: `max_batch` is no whole number from 1, `output` has another suffix, or the
+            model cannot be built in that precision.
         BackendError: no TensorRT, no GPU where one is needed, or the build failed.
     """
-    if max_batch < 1:
-        raise BackendError(f"max_batch={max_batch}: expected at least 1")
+    max_batch = counted("max_batch", max_batch)
     if output is not None and Path(output).suffix not in SUFFIXES:
-        raise BackendError(
+        raise ArgumentError(
             f"{os.fspath(output)}: Classifier takes files that end in {' or '.join(SUFFIXES)} for "
             "engines; name it so"
         )
@@ -151,7 +151,7 @@ def build_engine(
     spec = _in_precision(spec_of(content, name), precision)
     api = tensorrt_api.load()
     target = Target(
-        opt_batch=min(max_batch, opt_batch or max(1, max_batch // 2)),
+        opt_batch=max(1, max_batch // 2),
         max_batch=max_batch,
         precision=spec.precision,
         portable=portable,
@@ -258,7 +258,7 @@ def _in_precision(spec: ModelSpec, wanted: Optional[str]) -> ModelSpec:
     if wanted is None or wanted == spec.precision:
         return spec
     if (spec.precision, wanted) != ("fp32", "fp16"):
-        raise BackendError(
+        raise ArgumentError(
             f"{spec.name} is {spec.precision} and cannot be built in {wanted}; only FP32 models "
             "can be built in another precision, fp16"
         )

@@ -22,7 +22,7 @@ class ArgumentError(GenderEdgeError, ValueError):
 
 
 class BudgetError(ArgumentError):
-    """A limit that a model is to be chosen by is no number, or not in its unit."""
+    """A limit for choosing a model (`budget_ms`, `max_mb`, `min_accuracy`) cannot be right."""
 
 
 class BackendError(GenderEdgeError, RuntimeError):

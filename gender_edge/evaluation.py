@@ -78,26 +78,55 @@ def classify(
     """
     if framing not in FRAMINGS:
         raise ArgumentError(f"framing={framing!r}: expected one of {', '.join(FRAMINGS)}")
-    step = classifier.batch_size
+    kept, predictions, failures = answered(
+        samples,
+        lambda sample: _crop(classifier, sample, framing),
+        lambda crops: classifier.predict(np.stack(crops)),
+        classifier.batch_size,
+        progress,
+    )
+    female = np.array([p.female for p in predictions])
+    decided = np.array([p.label is not None for p in predictions])
+    return Outcome(kept, female, decided, failures, framing)
+
+
+def answered(
+    samples: Sequence[Sample],
+    cut: Callable[[Sample], Any],
+    answer: Callable[[list[Any]], Sequence[Any]],
+    step: int,
+    progress: Optional[Callable[[Iterable[int]], Iterable[int]]] = None,
+) -> tuple[list[Sample], list[Any], list[tuple[str, str]]]:
+    """Cut and answer samples, `step` at a time, so that few pictures lie in memory.
+
+    Args:
+        cut: makes one input of a sample.
+        answer: gives one answer per input.
+        progress: as for `classify`.
+
+    Returns:
+        The samples that could be read, their answers, and (name, reason) of the others.
+
+    Raises:
+        DataError: not one could be read.
+    """
     kept: list[Sample] = []
-    female: list[float] = []
-    decided: list[bool] = []
+    answers: list[Any] = []
     failures: list[tuple[str, str]] = []
     starts: Iterable[int] = range(0, len(samples), step)
     for start in progress(starts) if progress else starts:
-        crops = []
+        inputs = []
         for sample in samples[start : start + step]:
             try:
-                crops.append(_crop(classifier, sample, framing))
+                inputs.append(cut(sample))
                 kept.append(sample)
             except (ImageError, DataError) as error:
                 failures.append((sample.name, str(error)))
-        predictions = classifier.predict(np.stack(crops)) if crops else []
-        female += [p.female for p in predictions]
-        decided += [p.label is not None for p in predictions]
+        if inputs:
+            answers += answer(inputs)
     if not kept:
         raise DataError(f"none of {len(samples)} pictures could be read; first: {failures[:1]}")
-    return Outcome(kept, np.array(female), np.array(decided), failures, framing)
+    return kept, answers, failures
 
 
 def _crop(classifier: Classifier, sample: Sample, framing: str) -> np.ndarray:
@@ -115,7 +144,7 @@ def guides(
 
 
 def framed(samples: Iterable[Sample], framing: str) -> dict[str, int]:
-    """How many samples a crop went by landmarks, by a box, and was the whole picture of."""
+    """How many samples are cut by landmarks, by their box, and as whole pictures."""
     counts = dict.fromkeys(FRAMINGS, 0)
     for sample in samples:
         box, landmarks = guides(sample, framing)

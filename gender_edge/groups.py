@@ -52,7 +52,7 @@ def group_masks(samples: Sequence[Sample]) -> Iterable[tuple[str, np.ndarray]]:
 
 
 def adult_gap(rows: Sequence[dict[str, Any]]) -> Optional[dict[str, Any]]:
-    """What lies between the adults that are judged best and worst, each an ethnicity and a label.
+    """The gap between the adults that are judged best and worst, each an ethnicity and a label.
 
     Args:
         rows: of `groups`; groups of fewer than `SMALLEST_COMPARED` faces of a label do not count.

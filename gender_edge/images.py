@@ -35,6 +35,8 @@ def load(image: Image, color: str = "bgr") -> np.ndarray:
         ImageError: with what was wrong and what to do.
         ArgumentError: `color` is another word.
     """
+    if color not in CHANNELS:
+        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
     if isinstance(image, (str, os.PathLike)):
         path = os.fsdecode(image)
         return decode(_read(path), name=path)
@@ -112,8 +114,6 @@ def _unknown(name: str) -> ImageError:
 
 
 def _from_array(array: np.ndarray, color: str) -> np.ndarray:
-    if color not in CHANNELS:
-        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
     if array.dtype != np.uint8:
         note = " with NaN or infinite values" if _has_non_finite(array) else ""
         raise ImageError(

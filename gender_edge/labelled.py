@@ -28,8 +28,8 @@ def read_labelled(source: str | Path, split: Optional[str] = None) -> list[Sampl
     """Read a labelled folder or list, recognising its form.
 
     Forms: a CSV with columns path (or file, with an optional zip) and label (or gender); a folder
-    with a folder a class; UTKFace's file names; CelebA's `list_attr_celeba.txt`; LFW's folder a
-    person with `male_names.txt` and `female_names.txt`.
+    with one folder per class; UTKFace's file names; CelebA's `list_attr_celeba.txt`; LFW's folders
+    of one person each with `male_names.txt` and `female_names.txt`.
 
     Args:
         split: keep only this split.
@@ -105,7 +105,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def read_folders(path: Path) -> Iterator[Sample]:
-    """A folder a class: [train|val|test/]female/..., male/...; the innermost class name counts.
+    """One folder per class: [train|val|test/]female/..., male/...; the innermost class name counts.
 
     Raises:
         DataError: nearly all pictures lie in no such folder; of fewer a warning tells.
@@ -199,7 +199,7 @@ def _celeba_table(path: Path) -> dict[str, list[str]]:
 
 
 def read_lfw(path: Path) -> Iterator[Sample]:
-    """LFW: a folder a person, and male_names.txt and female_names.txt listing image names."""
+    """LFW: one folder per person, and male_names.txt and female_names.txt listing image names."""
     for label in LABELS:
         for name in (path / f"{label}_names.txt").read_text().split():
             person = re.sub(r"_\d+\.\w+$", "", name)

@@ -31,7 +31,7 @@ class Lane:
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
 
     def follow(self, frame: Frame, faces: Faces) -> list[Track]:
-        """A track a face; none outlasts the camera's connection."""
+        """One track per face; none outlasts the camera's connection."""
         if frame.reconnects != self._reconnects:
             self.tracker.cut()
             self._reconnects = frame.reconnects
@@ -46,7 +46,7 @@ class Lane:
         self._arrivals.append(frame.arrived)
 
     def tell_once(self, count: int, frame: Frame, what: str, why: str) -> None:
-        """The first of its faces that something is wrong with; the others for who looks."""
+        """Warn of the first such face of this camera; log later ones at DEBUG."""
         level = logging.WARNING if count == 1 else logging.DEBUG
         logger.log(
             level, "%s, frame %d: %s: %s", shown(self.camera.source), frame.number, what, why

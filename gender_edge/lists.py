@@ -1,4 +1,4 @@
-"""Labelled lists: CSV files with a row a picture."""
+"""Labelled lists: CSV files with one row per picture."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Optional
 
 from . import engines, zoo
 from .backends import Backend, cuda, installed
-from .errors import BackendError
+from .errors import ArgumentError, BackendError
 
 logger = logging.getLogger("gender_edge")
 
@@ -23,13 +23,14 @@ def open_backend(
 
     Raises:
         ModelError: the model is missing, damaged, or of another task.
+        ArgumentError: as `engine_of`; or `build` where there is no engine to build.
         BackendError: the device cannot be had.
     """
     source = zoo.default() if model is None else model
     chosen = engine_of(source, device)
     if build and (chosen != "tensorrt" or source.endswith(engines.SUFFIXES)):
         reason = engines.obstacle() if device == "auto" else None
-        raise BackendError(
+        raise ArgumentError(
             f"build=True: there is no engine to build for {source!r} on device={device!r}"
             f"{f' ({reason})' if reason else ''}; leave build out"
         )
@@ -88,12 +89,11 @@ def engine_of(source: str, device: str) -> str:
     for ("cpu", "cuda", or "auto": CUDA, else the CPU).
 
     Raises:
-        BackendError: there is no such device, or it does not open such files.
+        ArgumentError: there is no such device, or it does not open such files.
     """
-    if device not in DEVICES:
-        raise BackendError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    check_device(device)
     if source.endswith(engines.SUFFIXES) and device not in ("auto", "tensorrt"):
-        raise BackendError(
+        raise ArgumentError(
             f"{source}: a TensorRT engine, which device={device!r} does not open; leave device out "
             "or open the model that it was built from"
         )
@@ -104,7 +104,14 @@ def engine_of(source: str, device: str) -> str:
     return "cpu" if device == "onnxruntime" else device
 
 
+def check_device(device: str) -> None:
+    """Raises ArgumentError for what is no device."""
+    if device not in DEVICES:
+        raise ArgumentError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+
+
 def _without_tensorrt(device: str = "auto") -> str:
-    if device == "auto" and installed.onnxruntime_cuda():
+    openvino = installed.openvino()
+    if device == "auto" and installed.onnxruntime_cuda() and (cuda.present() or not openvino):
         return "auto"  # of ONNX Runtime, which says so if it has to fall back
-    return "openvino" if installed.openvino() else "cpu"
+    return "openvino" if openvino else "cpu"

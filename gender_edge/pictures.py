@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -27,7 +27,7 @@ _BREAKS = {ord(sign): sign.encode("unicode_escape").decode() for sign in "\t\n\r
 
 @dataclass(frozen=True)
 class Row:
-    """A face of a picture, or what is to say of the picture.
+    """One face of a picture, or the picture itself where none was found or it cannot be read.
 
     Attributes:
         path: of the picture, as it was named.
@@ -72,24 +72,21 @@ class Row:
 
 
 def crops(classifier: Classifier, paths: Sequence[str]) -> Iterator[Row]:
-    """A row a file, which is a face crop."""
+    """One row per file, which is a face crop."""
     for start in range(0, len(paths), classifier.batch_size):
         batch = paths[start : start + classifier.batch_size]
         yield from map(Row, batch, classifier(batch, errors="return"))
 
 
 def boxed(classifier: Classifier, paths: Iterable[str], box: list[float]) -> Iterator[Row]:
-    """A row a file, whose face is in a box of x, y, width, height in pixels."""
+    """One row per file, whose face is in a box of x, y, width, height in pixels."""
     for path in paths:
-        try:
-            (answer,) = classifier.predict(classifier.crop(path, box=box)[None])
-            yield Row(path, answer)
-        except ImageError as error:
-            yield Row(path, error)
+        (answer,) = classifier.classify_cuts([partial(classifier.crop, path, box=box)], "return")
+        yield Row(path, answer)
 
 
 def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> Iterator[Row]:
-    """A row a face that a detector finds in a file, and one for a file without."""
+    """One row per face that a detector finds in a file, and one for a file without."""
     unaligned = 0
     for path in paths:
         try:
@@ -111,20 +108,18 @@ def found(classifier: Classifier, paths: Iterable[str], detector: Detector) -> I
 def _answered(
     classifier: Classifier, path: str, picture: np.ndarray, faces: Faces
 ) -> Iterator[Row]:
-    """A row a face of one picture, which are classified together."""
-    crops: list[np.ndarray] = []
-    rows: list[Row] = []
-    for number, box in enumerate(faces.boxes.tolist()):
-        try:
-            crop, why = by_landmarks_or_box(partial(classifier.crop, picture), faces, number)
-        except ImageError as error:
-            rows.append(Row(path, ImageError(str(error)), box))
-        else:
-            crops.append(crop)
-            rows.append(Row(path, None, box, why))
-    answers = iter(classifier.predict(np.stack(crops)) if crops else [])
-    for row in rows:
-        yield replace(row, answer=next(answers)) if row.answer is None else row
+    """One row per face of a picture, which are classified together."""
+    unaligned = [""] * len(faces)
+
+    def cut(number: int) -> np.ndarray:
+        crop, unaligned[number] = by_landmarks_or_box(
+            partial(classifier.crop, picture), faces, number
+        )
+        return crop
+
+    answers = classifier.classify_cuts((partial(cut, n) for n in range(len(faces))), "return")
+    for answer, box, why in zip(answers, faces.boxes.tolist(), unaligned):
+        yield Row(path, answer, box, why)
 
 
 def listed(inputs: Iterable[str]) -> Iterator[str]:

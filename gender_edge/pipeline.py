@@ -1,7 +1,7 @@
 """Many cameras, one classifier: frames to labelled tracks, in order for each camera.
 
-A thread a camera detects and follows faces; crops of all cameras share batches. Frames and crops
-are dropped as soon as their answers are there: counts and labels are what leaves, unless
+One thread per camera detects and follows faces; crops of all cameras share batches. Frames and
+crops are dropped as soon as their answers are there: counts and labels are what leaves, unless
 `keep_frames` says otherwise.
 """
 
@@ -267,8 +267,8 @@ class Pipeline:
                     asked.append(track)
                     crops.append(crop)
             answers = self._batcher.ask(crops)
-        for track, female in zip(asked, answers):
-            track.answer(float(female))
+        for track, answer in zip(asked, answers):
+            track.answer(answer.female)
         latency = time.monotonic() - frame.arrived
         lane.note(frame, latency, len(faces), len(asked))
         return Result(

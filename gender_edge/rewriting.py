@@ -1,4 +1,4 @@
-"""What the places that derive one ONNX file from another share."""
+"""Shared by the modules that derive one ONNX file from another."""
 
 from __future__ import annotations
 

@@ -88,14 +88,23 @@ class ModelSpec:
         return _text(TASK, self)
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> ModelSpec:
+    def from_json(cls, text: Optional[str], source: str) -> ModelSpec:
         """Read what `to_json` wrote; `source` names the file in errors.
 
         Raises:
-            ModelError: the text is not this package's, or of a format it does not know.
+            ModelError: there is no text, it is not this package's, or of another format.
         """
-        raw = _entries(text, TASK, source)
-        return cls._from_dict(raw, source)
+        raw = _entries(text, TASK, cls, source)
+        try:
+            crop = raw.pop("crop")
+            crop["landmarks"] = tuple((float(x), float(y)) for x, y in crop["landmarks"])
+            first, second = raw.pop("labels")
+            raw["trained_on"] = tuple(raw.get("trained_on", ()))
+            spec = cls(labels=(first, second), crop=CropRule(**crop), **raw)
+            spec._check()
+            return spec
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _wrong(error, TASK, source) from error
 
     @classmethod
     def of_model(
@@ -111,11 +120,6 @@ class ModelSpec:
         Raises:
             ModelError: no such metadata, or it describes another input.
         """
-        if text is None:
-            raise ModelError(
-                f"{source}: an ONNX model, but not one of gender_edge (no {METADATA_KEY!r} "
-                "metadata); export it with `python -m export build`"
-            )
         spec = cls.from_json(text, source)
         expected = [spec.input_size, spec.input_size, 3]
         if input_type != "u8" or list(input_shape[1:]) != expected:
@@ -124,20 +128,6 @@ class ModelSpec:
                 f"{list(input_shape)}; export it again"
             )
         return spec
-
-    @classmethod
-    def _from_dict(cls, raw: dict[str, Any], source: str) -> ModelSpec:
-        _refuse_unknown(raw, cls, source)
-        try:
-            crop = raw.pop("crop")
-            crop["landmarks"] = tuple((float(x), float(y)) for x, y in crop["landmarks"])
-            first, second = raw.pop("labels")
-            raw["trained_on"] = tuple(raw.get("trained_on", ()))
-            spec = cls(labels=(first, second), crop=CropRule(**crop), **raw)
-            spec._check()
-            return spec
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _wrong(error, TASK, source) from error
 
     def _check(self) -> None:
         """Raise ValueError or TypeError where a value cannot be worked with."""
@@ -163,7 +153,7 @@ class ModelSpec:
 class DetectorSpec:
     """Everything the runtime needs to know of a face detector, and a user about its origin.
 
-    Its outputs are one map a stride, float (N, 15, rows, columns): logit of the score; centre of
+    Its outputs are one map per stride, float (N, 15, rows, columns): logit of the score; centre of
     the box from the middle of the cell, x and y, in strides; log of width and height in strides;
     five landmarks from the middle of the cell, x and y, in strides.
 
@@ -195,13 +185,7 @@ class DetectorSpec:
         cls, text: Optional[str], input_type: str, input_shape: Sequence[Any], source: str
     ) -> DetectorSpec:
         """Read a detector's metadata; arguments and errors are those of `ModelSpec.of_model`."""
-        if text is None:
-            raise ModelError(
-                f"{source}: an ONNX model, but no face detector of gender_edge (no "
-                f"{METADATA_KEY!r} metadata); {_REMEDIES[DETECTION]}"
-            )
-        raw = _entries(text, DETECTION, source)
-        _refuse_unknown(raw, cls, source)
+        raw = _entries(text, DETECTION, cls, source)
         try:
             raw["strides"] = tuple(int(stride) for stride in raw["strides"])
             raw["trained_on"] = tuple(raw.get("trained_on", ()))
@@ -229,8 +213,14 @@ def _text(task: str, spec: Union[ModelSpec, DetectorSpec]) -> str:
     return json.dumps({"task": task, "format": FORMAT_VERSION, **asdict(spec)}, sort_keys=True)
 
 
-def _entries(text: str, task: str, source: str) -> dict[str, Any]:
-    """What stands in the metadata of a model that was made for a task."""
+def _entries(text: Optional[str], task: str, kind: Any, source: str) -> dict[str, Any]:
+    """What stands in the metadata of a model that was made for a task: entries of `kind`."""
+    if text is None:
+        what = "not one" if task == TASK else "no face detector"
+        raise ModelError(
+            f"{source}: an ONNX model, but {what} of gender_edge (no {METADATA_KEY!r} metadata); "
+            f"{_REMEDIES[task]}"
+        )
     try:
         raw: dict[str, Any] = json.loads(text)
         found, version = raw.pop("task"), raw.pop("format")
@@ -243,16 +233,12 @@ def _entries(text: str, task: str, source: str) -> dict[str, Any]:
             f"{source}: expected task {task!r} in format {FORMAT_VERSION}, found {found!r} in "
             f"format {version!r}; use a model exported for this version of gender_edge"
         )
-    return raw
-
-
-def _refuse_unknown(raw: Mapping[str, Any], kind: Any, source: str) -> None:
-    unknown = set(raw) - {f.name for f in fields(kind)}
-    if unknown:
+    if unknown := set(raw) - {f.name for f in fields(kind)}:
         raise ModelError(
             f"{source}: metadata has unknown entries {sorted(unknown)}; the file was made by a "
             "newer gender_edge: upgrade this one"
         )
+    return raw
 
 
 def _wrong(error: Exception, task: str, source: str) -> ModelError:

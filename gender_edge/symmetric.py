@@ -14,7 +14,7 @@ import numpy as np
 
 from .rewriting import onnx_package
 
-_KEEPS_SIGN = ("MaxPool", "ReduceMean")  # behind what is not negative, neither are these
+_KEEPS_SIGN = ("MaxPool", "ReduceMean")  # not negative where their input is not
 
 
 def symmetric(model: bytes) -> bytes:

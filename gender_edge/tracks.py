@@ -132,7 +132,7 @@ class Tracker:
             moment: when it was taken, in seconds on any clock that does not go back.
 
         Returns:
-            A track a face, in their order.
+            One track per face, in their order.
         """
         self._end([t for t in self.tracks if moment - t.seen > self.smoothing.forget])
         joined: dict[int, Track] = {}

@@ -125,7 +125,7 @@ def lines(result: Result, faces: Iterable[TrackedFace]) -> list[str]:
 
 
 def table(stats: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A row a camera, in the order of `COLUMNS`."""
+    """One row per camera, in the order of `COLUMNS`."""
     return [
         (
             s["source"],
@@ -143,7 +143,7 @@ def table(stats: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 class View:
     """The table on a terminal, every second whether cameras have frames or not: rewritten in place
-    where rich is installed, else a line a camera. Where stderr is no terminal, once at the end.
+    where rich is installed, else one line per camera. Where stderr is no terminal, once at the end.
     """
 
     def __init__(self, tally: Tally) -> None:

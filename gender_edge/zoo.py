@@ -48,7 +48,7 @@ class Entry:
         return self.accuracy_on(self.evaluation["sets"])
 
     def accuracy_on(self, names: Iterable[str]) -> dict[str, float]:
-        """The same over some test sets, so that models which share them can be compared.
+        """The mean over the named test sets only, so that models tested on others can be compared.
 
         Raises:
             ModelError: it was not tested on all of them.

@@ -55,21 +55,20 @@ def _no_driver(error: Exception) -> BackendError:
 
 
 @cache  # for the process: pycuda cannot give a primary context back cleanly
-def open_device(index: int = 0) -> Device:
-    """The GPU of that number.
+def open_device() -> Device:
+    """The first GPU.
 
     Raises:
-        BackendError: no pycuda, no driver, no such GPU, or one that does not start.
+        BackendError: no pycuda, no driver, no GPU, or one that does not start.
     """
     driver = _driver()
     try:
         driver.init()
-        count = driver.Device.count()
-        if not 0 <= index < count:
-            raise BackendError(f"GPU {index} was asked for, {count} found; see nvidia-smi")
-        return Device(driver, index)
+        if not driver.Device.count():
+            raise BackendError("no GPU was found; see nvidia-smi")
+        return Device(driver, 0)
     except driver.Error as error:
-        raise BackendError(f"GPU {index} does not start ({error}); see nvidia-smi") from error
+        raise BackendError(f"GPU 0 does not start ({error}); see nvidia-smi") from error
 
 
 class Device:
@@ -170,6 +169,14 @@ def count() -> int:
     _call("cuInit", ctypes.c_uint(0))
     _call("cuDeviceGetCount", ctypes.byref(number))
     return number.value
+
+
+def present() -> bool:
+    """Whether there is a GPU whose driver starts."""
+    try:
+        return count() > 0
+    except BackendError:
+        return False
 
 
 def identify(index: int = 0) -> dict[str, str]:

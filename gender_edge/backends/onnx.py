@@ -101,12 +101,7 @@ def providers() -> list[str]:
 
 def provider_on(device: str) -> str:
     """What would compute on "cpu", "cuda" or "auto": CUDA where there is a GPU for it."""
-    if device == "cpu" or CUDA not in providers():
-        return CPU
-    try:
-        return CUDA if cuda.count() else CPU
-    except BackendError:  # no driver
-        return CPU
+    return CUDA if device != "cpu" and CUDA in providers() and cuda.present() else CPU
 
 
 def _packages() -> str:

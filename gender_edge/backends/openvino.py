@@ -15,6 +15,16 @@ SMALL = 4 << 20  # bytes of a file
 LARGEST_OWN = 256  # faces: a network for more at once would hold memory for all of them
 
 
+def _read(core: Any, model: bytes, source: str) -> Any:
+    try:
+        return core.read_model(model)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{source}: OpenVINO cannot read it, it is damaged or not an ONNX model ({error}); "
+            "fetch or export it again"
+        ) from error
+
+
 class OpenVINOBackend:
     """One network, compiled for batches of any size and again for sizes that are asked often.
 
@@ -53,19 +63,12 @@ class OpenVINOBackend:
         self._options = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(threads)
-        try:
-            network = self._core.read_model(model)
-        except RuntimeError as error:
-            raise ModelError(
-                f"{source}: OpenVINO cannot read it, it is damaged or not an ONNX model ({error}); "
-                "fetch or export it again"
-            ) from error
+        network = _read(self._core, model, source)
         self.spec = _spec(network, source)
         if self.spec.precision == "int8":
             # In bfloat16 the few layers between (luminance above all) were rounded in one size of
             # batch and not in another: other answers, for no more speed.
             self._options["INFERENCE_PRECISION_HINT"] = "f32"
-        # Large files would need their weights in memory once more.
         own = {n for n in often if n <= LARGEST_OWN} if len(model) <= SMALL else set()
         try:
             self._compiled: Optional[dict[Optional[int], _Compiled]] = {

@@ -21,20 +21,18 @@ from .tensorrt_slot import Slot
 
 logger = logging.getLogger("gender_edge")
 
-DEFAULT_STREAMS = 2  # upload of one batch overlaps compute of the other
+STREAMS = 2  # upload of one batch overlaps compute of the other
 ALIGNMENT = 256  # bytes, of every tensor's address
 
 
 class TensorRTBackend:
     """An engine on a GPU. See `Backend` for its members."""
 
-    def __init__(self, path: Path, *, index: int = 0, streams: int = DEFAULT_STREAMS) -> None:
+    def __init__(self, path: Path) -> None:
         """Open an engine file, and capture and run every batch size that is launched as a graph.
 
         Args:
             path: the engine; `<engine>.json` lies beside it.
-            index: which GPU.
-            streams: how many batches may be under way at once.
 
         Raises:
             ModelError: the file is missing, damaged, or not of this package.
@@ -44,8 +42,7 @@ class TensorRTBackend:
         self.spec = self.info.spec
         plan = _read(path, self.info)
         api = tensorrt_api.load()
-        _check_version(path, self.info, api)
-        self._device = cuda.open_device(index)  # before the runtime: 8.6 dies without a driver
+        self._device = cuda.open_device()  # before the runtime: 8.6 dies without a driver
         gpu = self._device
         if reason := self.info.misfit(api, gpu.name, gpu.capability):  # TensorRT may only warn
             raise BackendError(f"{path}: {reason}; {self.info.rebuild(path)}")
@@ -59,7 +56,7 @@ class TensorRTBackend:
             compiled = kept.read_bytes() if api.is_rtx and kept.exists() else b""
             contexts = tensorrt_api.Contexts(api, engine, compiled)
             try:
-                for _ in range(streams):
+                for _ in range(STREAMS):
                     self._all.append(Slot(contexts, _names(engine, api), self._device, self.info))
                 _keep(kept, contexts.compiled(), compiled)
             except BaseException:
@@ -206,22 +203,6 @@ def _read(path: Path, info: EngineInfo) -> bytes:
             f"truncated or was replaced: {info.rebuild(path)}"
         )
     return plan
-
-
-def _check_version(path: Path, info: EngineInfo, api: tensorrt_api.TensorRT) -> None:
-    if info.tensorrt != (api.name, api.version):
-        raise BackendError(
-            f"{path}: built by {' '.join(info.tensorrt)} for {info.place}, found {api!r}{_here()}; "
-            f"an engine runs on the version that built it: {info.rebuild(path)}"
-        )
-
-
-def _here() -> str:
-    try:
-        gpu = cuda.identify()
-    except BackendError:
-        return ""
-    return f" on {gpu['name']} ({gpu['compute_capability']})"
 
 
 def _deserialize(

@@ -28,7 +28,7 @@ class Target:
     """What an engine is built for.
 
     Attributes:
-        min_batch, opt_batch, max_batch: the dynamic batch's profile.
+        opt_batch, max_batch: of the dynamic batch's profile, which begins at 1.
         precision: of the ONNX file: "int8", "fp16" or "fp32"; where the graph alone does not
             decide (before 10.12), which builder flags are set.
         portable: runs on other GPUs too (Ampere and newer), slower.
@@ -36,7 +36,6 @@ class Target:
             GPU that is here.
     """
 
-    min_batch: int = 1
     opt_batch: int = 32
     max_batch: int = 64
     precision: str = "int8"
@@ -131,7 +130,7 @@ class TensorRT:
         images = network.get_input(0)
         side = tuple(images.shape)[1:]
         profile = builder.create_optimization_profile()
-        shapes = [(n, *side) for n in (target.min_batch, target.opt_batch, target.max_batch)]
+        shapes = [(n, *side) for n in (1, target.opt_batch, target.max_batch)]
         profile.set_shape(images.name, *shapes)
         config.add_optimization_profile(profile)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -285,7 +284,7 @@ def _content(cache: Any) -> bytes:
     return b"" if content is None else bytes(content)
 
 
-@lru_cache(maxsize=1)  # one logger a process: TensorRT keeps the first that it is given
+@lru_cache(maxsize=1)  # one logger per process: TensorRT keeps the first that it is given
 def load() -> TensorRT:
     """Import `tensorrt`, else `tensorrt_rtx`.
 

@@ -9,8 +9,9 @@ do for `gender_edge.pipeline` just as well.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from .. import zoo
 from ..errors import ModelError
@@ -40,7 +41,10 @@ __all__ = [
 
 
 def detector(
-    source: Optional[str] = None, *, side: int = SIDE, threads: Optional[int] = None
+    source: Union[str, os.PathLike[str], None] = None,
+    *,
+    side: int = SIDE,
+    threads: Optional[int] = None,
 ) -> Detector:
     """The detector for a file, or without one the shipped one.
 
@@ -55,7 +59,7 @@ def detector(
         ModelError: there is none; says where one is to be had.
     """
     if source is not None:
-        return _of_file(source, side, threads)
+        return _of_file(os.fspath(source), side, threads)
     shipped = zoo.detector()
     if shipped is not None:
         return Spotter(*shipped, side=side, threads=threads)
@@ -68,7 +72,9 @@ def detector(
     return installed
 
 
-def picture_detector(source: Optional[str] = None, *, threads: Optional[int] = None) -> Detector:
+def picture_detector(
+    source: Union[str, os.PathLike[str], None] = None, *, threads: Optional[int] = None
+) -> Detector:
     """The same for photographs, where small faces matter and time does not: it looks at each in
     both `PICTURE_SIDES`, which takes about ten times as long.
 

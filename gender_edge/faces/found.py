@@ -102,10 +102,10 @@ def _strange(found: str) -> ModelError:
 
 
 def shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The frame no longer than `side`, and how many of its pixels one of those spans.
+    """The frame, shrunk so that its longer side is at most `side`, and the factor it was shrunk by.
 
     Raises:
-        ImageError: it is no uint8 array (H, W, 3); a detector would find nothing, or anything.
+        ImageError: not a uint8 array (H, W, 3), which detectors would misread.
     """
     dtype, shape = getattr(frame, "dtype", None), tuple(getattr(frame, "shape", ()))
     if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
@@ -123,7 +123,7 @@ def shrunk(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
 def distinct(
     boxes: np.ndarray, landmarks: np.ndarray, scores: np.ndarray, minimum: float, scale: float
 ) -> Faces:
-    """One answer a face: of boxes that share more than `OVERLAP`, the one of the highest score.
+    """One answer per face: of boxes that share more than `OVERLAP`, the one of the highest score.
 
     Args:
         scale: what boxes (N, 4) and landmarks (N, 5, 2) are multiplied by.

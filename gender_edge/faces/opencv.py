@@ -16,7 +16,7 @@ from .found import MINIMUM_SCORE, OVERLAP, SIDE, Faces, distinct, none, shrunk
 
 
 class _OnOpenCV(ABC):
-    """What detectors on OpenCV share: a network a thread, because it keeps its last input."""
+    """What detectors on OpenCV share: one network per thread, because it keeps its last input."""
 
     def __init__(self, path: str, *, side: int = SIDE, minimum: float = MINIMUM_SCORE) -> None:
         self.path, self.side, self.minimum = for_opencv(path, ModelError), side, minimum

@@ -85,7 +85,7 @@ def decode(
     """The faces that the maps of one frame tell of.
 
     Args:
-        maps: float (15, rows, columns), one a stride.
+        maps: float (15, rows, columns), one per stride.
         minimum: of the scores.
         scale: what positions are multiplied by, to be pixels of the frame.
     """

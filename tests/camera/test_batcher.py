@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from gender_edge import ArgumentError, BackendError, Classifier, ImageError
+from gender_edge import ArgumentError, BackendError, Classifier, ImageError, Prediction
 from gender_edge.batcher import Batcher
 
 
@@ -18,7 +18,7 @@ def _crops(classifier: Classifier, seed: int, count: int) -> list[np.ndarray]:
 
 def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -> None:
     batcher = Batcher(classifier, max_batch=64, max_delay=5.0)
-    answers: dict[int, np.ndarray] = {}
+    answers: dict[int, list[Prediction]] = {}
     barrier = threading.Barrier(6)
 
     def ask(number: int) -> None:
@@ -35,13 +35,27 @@ def test_batches_are_shared_and_answers_find_their_way(classifier: Classifier) -
     assert time.monotonic() - started < 4  # all waited for it: the delay is not sat out
     assert batcher.batches == 1 and batcher.faces == 21
     for number, own in answers.items():
-        expected = [
-            p.female for p in classifier.predict(np.stack(_crops(classifier, number, number)))
-        ]
-        np.testing.assert_allclose(own, expected, atol=2e-3)
+        expected = classifier.predict(np.stack(_crops(classifier, number, number)))
+        assert [p.label for p in own] == [p.label for p in expected]
+        np.testing.assert_allclose([p.female for p in own], [p.female for p in expected], atol=2e-3)
     batcher.close()
     with pytest.raises(BackendError, match="closed"):
         batcher.ask(_crops(classifier, 0, 1))
+
+
+def test_who_announces_nothing_waits_for_nobody(classifier: Classifier) -> None:
+    """Threads of a server that just ask: batches are what arrived while the last one ran."""
+    with Batcher(classifier, max_delay=30.0) as batcher:
+        threads = [
+            threading.Thread(target=batcher.ask, args=(_crops(classifier, n, 1),), daemon=True)
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(15)
+            assert not thread.is_alive(), "it sat the delay out"
+        assert batcher.faces == 8
 
 
 @pytest.mark.parametrize(
@@ -115,12 +129,12 @@ def test_an_engine_that_fails_is_told_and_survives(
 def test_a_bad_crop_costs_only_whoever_asked_for_it(classifier: Classifier) -> None:
     batcher = Batcher(classifier, max_batch=64, max_delay=0.5)
     (good,) = _crops(classifier, 0, 1)
-    found: list[np.ndarray] = []
+    found: list[list[Prediction]] = []
     asking = threading.Thread(target=lambda: found.append(batcher.ask([good])))
     asking.start()
     for bad in (good[1:], good.astype(np.float32)):
         with pytest.raises(ImageError, match=r"a crop of .* expected"):
             batcher.ask([good, bad])
     asking.join()
-    assert found[0].shape == (1,) and batcher.faces == 1
+    assert len(found[0]) == 1 and batcher.faces == 1
     batcher.close()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gender_edge import ArgumentError, Classifier, DataError, images
+from gender_edge import ArgumentError, Classifier, DataError, Prediction, images
 from gender_edge.batcher import Batcher
 from gender_edge.camera import Camera
 from gender_edge.faces import Detector, Faces
@@ -103,10 +103,10 @@ def test_labels_flicker_ten_times_less(
     clip: Callable[..., Path], classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Real faces that the network finds hard, in noise: single answers against tracks' labels."""
-    answers: list[np.ndarray] = []
+    answers: list[list[Prediction]] = []
 
     class Watched(Batcher):
-        def ask(self, crops: Any) -> np.ndarray:
+        def ask(self, crops: Any) -> list[Prediction]:
             answers.append(super().ask(crops))
             return answers[-1]
 
@@ -118,7 +118,7 @@ def test_labels_flicker_ten_times_less(
         with Pipeline([path], classifier, Scripted(3), smoothing=EVERY_FRAME) as pipeline:
             tracks = [[face.label for face in result.faces] for result in pipeline]
         smooth += [[own and own == label for own in row] for row in zip(*tracks)]
-        single += [[(p > 0.5) == (label == "female") for p in row] for row in zip(*answers)]
+        single += [[(p.female > 0.5) == (label == "female") for p in row] for row in zip(*answers)]
 
     def flips(rows: list[list[Any]]) -> int:
         kept = [[v for v in row if v is not None] for row in rows]
@@ -277,9 +277,9 @@ def test_pictures_are_dropped_at_once(
         spec, batch_size = classifier.spec, classifier.batch_size
         crop = staticmethod(classifier.crop)
 
-        def probabilities(self, batch: np.ndarray) -> np.ndarray:
+        def predict(self, batch: np.ndarray) -> list[Prediction]:
             crops.append(weakref.ref(batch))
-            return classifier.probabilities(batch.copy())  # an engine keeps its last input
+            return classifier.predict(batch.copy())  # an engine keeps its last input
 
     def look(frame: np.ndarray) -> tuple[np.ndarray, Any]:
         frames.append(weakref.ref(frame))

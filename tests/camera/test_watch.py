@@ -80,7 +80,7 @@ def test_a_line_a_face_and_pictures_where_they_are_asked_for(
     assert rows[-1]["frame"] == 29
     assert not rows[0]["decided"] and rows[-1]["decided"]
     assert f"SAVES PICTURES: {portrait_clip} to {video}" in err
-    assert f"SAVES PICTURES: a crop a decided track to {crops}" in err
+    assert f"SAVES PICTURES: one crop per decided track to {crops}" in err
     fps, frames = seen(video)
     assert fps == 15 and len(frames) == 30
     names = [re.sub(r"^\d+T\d+Z-", "", path.name) for path in sorted(crops.iterdir())]

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from gender_edge import BackendError, BudgetError, Classifier, ModelError, choose, host, zoo
+from gender_edge import (
+    ArgumentError,
+    BackendError,
+    BudgetError,
+    Classifier,
+    ModelError,
+    choose,
+    host,
+    zoo,
+)
 from gender_edge.backends import installed
 from gender_edge.choose import Budget, Candidate
 from gender_edge.cli import main
@@ -160,7 +169,7 @@ def test_best_opens_it() -> None:
         assert zoo.entry(classifier.name).bytes <= 2e6 and "onnxruntime" in classifier.backend
     with pytest.raises(ModelError, match="no shipped model fits"):
         Classifier.best(0.0001)
-    with pytest.raises(BackendError, match="expected one of"):
+    with pytest.raises(ArgumentError, match="expected one of"):
         Classifier.best(device="tpu")
 
 

@@ -23,6 +23,7 @@ from gender_edge import (
     zoo,
 )
 from gender_edge.backends import onnx
+from gender_edge.opening import engine_of
 from tests.conftest import PORTRAIT_BOX
 
 LANDMARKS = [[200, 102], [247, 103], [220, 125], [199, 143], [240, 144]]
@@ -218,7 +219,7 @@ def test_cuda_is_refused_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(BackendError, match="onnxruntime-gpu"):
         Classifier(device="cuda")
-    with pytest.raises(BackendError, match="expected one of auto, cpu, onnxruntime"):
+    with pytest.raises(ArgumentError, match="expected one of auto, cpu, onnxruntime"):
         Classifier(device="tpu")
 
 
@@ -234,11 +235,21 @@ def test_the_cpu_is_not_taken_in_silence(
         pytest.skip("this ONNX Runtime has CUDA")
     monkeypatch.setattr("gender_edge.engines.usable", lambda: False)
     monkeypatch.setattr("gender_edge.backends.installed.onnxruntime_cuda", lambda: True)
+    monkeypatch.setattr("gender_edge.backends.cuda.count", lambda: 1)
     with Classifier() as classifier:
         assert "CPUExecutionProvider" in repr(classifier)
         assert classifier.name == zoo.default()  # the CPU computes it, in INT8
     assert "the CPU is used: this ONNX Runtime has " in caplog.text
     assert "pip install onnxruntime-gpu" in caplog.text
+
+
+def test_cuda_without_a_gpu_does_not_keep_openvino_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("gender_edge.engines.usable", lambda: False)
+    monkeypatch.setattr("gender_edge.backends.installed.onnxruntime_cuda", lambda: True)
+    for gpus, expected in ((0, "openvino"), (1, "auto")):
+        monkeypatch.setattr("gender_edge.backends.cuda.count", lambda found=gpus: found)
+        assert engine_of(zoo.default(), "auto") == expected
 
 
 def test_cuda_gets_fp32_where_nothing_was_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_overhead
-from gender_edge import BackendError, Classifier, ImageError, doctor, engines, zoo
+from gender_edge import ArgumentError, BackendError, Classifier, ImageError, doctor, engines, zoo
 from gender_edge.backends import cuda, installed, tensorrt, tensorrt_api
 from gender_edge.backends.tensorrt import ALIGNMENT, TensorRTBackend
 from gender_edge.backends.tensorrt_api import Target
@@ -321,11 +321,11 @@ def test_a_gpu_that_stays_unused_is_named(
 
 
 def test_options_that_contradict_each_other(engine: Path) -> None:
-    with pytest.raises(BackendError, match="a TensorRT engine, which device='cpu' does not open"):
+    with pytest.raises(ArgumentError, match="a TensorRT engine, which device='cpu' does not open"):
         Classifier(engine, device="cpu")
-    with pytest.raises(BackendError, match="build=True: there is no engine to build"):
+    with pytest.raises(ArgumentError, match="build=True: there is no engine to build"):
         Classifier(engine, build=True)
-    with pytest.raises(BackendError, match="build=True: there is no engine to build"):
+    with pytest.raises(ArgumentError, match="build=True: there is no engine to build"):
         Classifier(MODEL, device="cpu", build=True)
 
 
