@@ -97,15 +97,15 @@ def _bfloat16(result: dict[str, Any]) -> str:
 
 
 def short(result: dict[str, Any], details: str) -> str:
-    """The same for a README, with a link to all the tables."""
-    machine = result["machine"]
+    """The same for a README, of what `tables.summary` shows, with a link to all the tables."""
+    machine, first = result["machine"], result["variants"][0]
+    measured = first.get("accuracy", {}).get("measured")
     return (
         f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores, "
-        f"{_packages(machine)}."
-        f"{_gpus(result)} The clock: {CLOCKS[result['settings']['clock']]}.{_bfloat16(result)} "
-        f"Medians over rounds; * where those were more than "
-        f"{100 * rounds.WIDE:.0f} % apart, which is not fit to be ranked. Accuracy: mean balanced "
-        f"accuracy over the test sets, with its 95 % interval. {dominance.sentences(result)}"
-        "Percentiles, memory by step, the distance to the machine's peaks and how all this was "
-        f"measured: [{Path(details).name}]({details})."
+        f"{first['backend']}.{_gpus(result)} The clock: {CLOCKS[result['settings']['clock']]}. "
+        f"*: rounds lay more than {100 * rounds.WIDE:.0f} % apart; do not rank by it. Accuracy, "
+        f"{'measured here' if measured else 'recorded with the model'}: the mean over the test "
+        "sets, with its 95 % interval; worst adults: the group of adults, "
+        f"in any set, that is judged worst. All variants, engines and sets: "
+        f"[{Path(details).name}]({details})."
     )

@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import captions, derived, figures
-from benchmarks.tables import set_rows, summary, tables
+from benchmarks.tables import summary, tables
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 
@@ -71,8 +71,7 @@ def _piped(table: list[tuple[str, ...]]) -> list[str]:
 
 def for_readme(result: dict[str, Any], details: str) -> str:
     """What a README shows of a result, in Markdown, with a link to all its tables."""
-    piped = ["\n".join(_piped(table)) for table in (summary(result), set_rows(result)) if table]
-    return "\n\n".join([*piped, captions.short(result, details)])
+    return "\n".join([*_piped(summary(result)), "", captions.short(result, details)])
 
 
 def update_readme(readme: Path, text: str) -> None:

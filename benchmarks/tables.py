@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks import rounds
-from gender_edge import groups
+from gender_edge import groups, zoo
 
+RECORDED = " (recorded)"  # of the model's own evaluation, where nothing was measured now
 HEAD = (
     "variant",
     "engine",
@@ -85,33 +86,41 @@ def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A line a subject, the most accurate first, with what decides which one to take; the first
-    row is the head. Nothing where nothing was measured.
+    """What decides which network to take, the most accurate first; the first row is the head.
+
+    On the result's first engine, and by its INT8 file where a network has one there. Nothing where
+    nothing was measured.
     """
     batches = [row["batch"] for v in result["variants"] for row in v.get("batches", ())]
     if not batches:
         return []
     least, most = min(batches), max(batches)
-    columns = [
-        (f"ms, batch {least}", least, lambda row: f"{row['p50_ms']:.2f}{unsteady(row)}"),
-        (f"faces/s, batch {most}", most, lambda row: f"{row['faces_per_s']:.0f}{unsteady(row)}"),
-        (f"peak MB, batch {most}", most, lambda row: f"{row['resident_mb']['peak']:.0f}"),
-    ]
-    engines = list(dict.fromkeys(variant["engine"] for variant in result["variants"]))
-    names = [f"{title}, {engine}" for title, _, _ in columns for engine in engines]
-    subjects: dict[str, dict[str, dict[str, Any]]] = {}
+    engine = result["variants"][0]["engine"]
+    networks: dict[str, dict[str, Any]] = {}
     for variant in result["variants"]:
-        subjects.setdefault(variant["name"], {})[variant["engine"]] = variant
-    lines = []
-    for name, own in subjects.items():
-        best = max(own.values(), key=_value)
-        cells = [name, _accuracy(best), _scaled(best.get("bytes"), 1e6, 2)]
-        cells.append(_scaled(best.get("macs"), 1e6, 0))
-        for _, batch, show in columns:
-            cells += [_shown(own.get(engine, {}), batch, show) for engine in engines]
-        lines.append((_value(best), tuple(cells)))
-    lines.sort(key=lambda line: -line[0])
-    return [("variant", "accuracy, %", "file MB", "MMACs", *names), *(cells for _, cells in lines)]
+        network = variant["name"].rpartition("_")[0] or variant["name"]
+        if variant["engine"] == engine and networks.get(network, {}).get("precision") != "int8":
+            networks[network] = variant
+    head = (
+        *("variant", "balanced accuracy, %", "worst adults, %", "file, MB", "MMACs"),
+        *(f"ms, batch {least}", f"faces/s, batch {most}", f"peak MB, batch {most}"),
+    )
+    return [head, *(_line(v, least, most) for v in sorted(networks.values(), key=_value)[::-1])]
+
+
+def _line(variant: dict[str, Any], least: int, most: int) -> tuple[str, ...]:
+    """A row of `summary`."""
+    adults = groups.worst_judged(variant.get("evaluation", {}), True)
+    return (
+        f"{variant['name']} (default)" if variant["name"] == zoo.default() else variant["name"],
+        _accuracy(variant).removesuffix(RECORDED),
+        "-" if adults is None else f"{100 * adults['balanced_accuracy']['value']:.1f}",
+        _scaled(variant.get("bytes"), 1e6, 2),
+        _scaled(variant.get("macs"), 1e6, 0),
+        _shown(variant, least, lambda row: f"{row['p50_ms']:.2f}{unsteady(row)}"),
+        _shown(variant, most, lambda row: f"{row['faces_per_s']:.0f}{unsteady(row)}"),
+        _shown(variant, most, lambda row: f"{row['resident_mb']['peak']:.0f}"),
+    )
 
 
 def memory_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -183,15 +192,14 @@ def _accuracy(variant: dict[str, Any]) -> str:
     accuracy = variant.get("accuracy", {"value": None})
     if accuracy["value"] is None:
         return "not measured"
-    return _share(accuracy) + ("" if accuracy["measured"] else " (recorded)")
+    return _share(accuracy) + ("" if accuracy["measured"] else RECORDED)
 
 
 def _share(figure: dict[str, Any]) -> str:
     if figure["value"] is None:
         return "not measured"
-    return " ".join(
-        [f"{100 * figure['value']:.1f}", f"({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"]
-    )
+    value, low, high = (f"{100 * figure[key]:.1f}" for key in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"
 
 
 def _worst(worst: dict[str, Any] | None) -> str:

@@ -97,7 +97,7 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
         report.update_readme(readme, report.for_readme(result, "results/all.md"))
         page = readme.read_text()
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
-        assert page.count("| variant | accuracy, % |") == 1 and "(results/all.md)" in page
+        assert page.count("| variant | balanced accuracy, % |") == 1 and "(results/all.md)" in page
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
         report.update_readme(readme, report.for_readme(result, "results/all.md"))
@@ -117,27 +117,27 @@ def test_a_file_that_is_no_result_is_told(
     assert "no result of a run" in capsys.readouterr().err
 
 
-def test_summary_has_a_line_a_subject(result: dict[str, Any]) -> None:
-    variant = result["variants"][0]
-    other = {**deepcopy(variant), "engine": "another"}
-    del other["batches"][-1]
-    head, *lines = tables.summary({**result, "variants": [*result["variants"], other]})
-    assert sorted(line[0] for line in lines) == sorted({v["name"] for v in result["variants"]})
-    shares = [float(line[1].split()[0]) for line in lines]
-    assert shares == sorted(shares, reverse=True)
-    own = next(dict(zip(head, line)) for line in lines if line[0] == variant["name"])
-    least, most = variant["batches"][0], variant["batches"][-1]
-    here, there = f"batch {least['batch']}", f"batch {most['batch']}"
-    assert own[f"ms, {here}, {variant['engine']}"].startswith(f"{least['p50_ms']:.2f}")
-    assert own[f"ms, {here}, another"] == own[f"ms, {here}, {variant['engine']}"]
-    rate = f"{most['faces_per_s']:.0f}"
-    assert own[f"faces/s, {there}, {variant['engine']}"].startswith(rate)
-    assert own[f"faces/s, {there}, another"] == "-"
-    peak = f"{most['resident_mb']['peak']:.0f}"
-    assert own[f"peak MB, {there}, {variant['engine']}"] == peak
-    broken = {"name": "broken", "engine": "another", "error": "no such thing"}
-    *_, last = tables.summary({**result, "variants": [*result["variants"], broken]})
-    assert last[0] == "broken" and last[-1] == "failed"
+def test_summary_has_one_line_per_network(result: dict[str, Any]) -> None:
+    first = result["variants"][0]
+    engine, name = first["engine"], first["name"].rpartition("_")[0]
+    twin = {**deepcopy(first), "name": f"{name}_fp32", "precision": "fp32"}
+    alone = {**deepcopy(first), "name": "alone_fp32", "precision": "fp32"}
+    alone["accuracy"]["value"] = 0.1
+    elsewhere = {**deepcopy(first), "name": "elsewhere_int8", "engine": "another"}
+    broken = {"name": "broken_int8", "engine": engine, "precision": "int8", "error": "no such"}
+    both = [*result["variants"], twin, alone, elsewhere, broken]
+    for variants in (both, [first, *both[::-1]]):  # whichever of twins comes first
+        head, *lines = tables.summary({**result, "variants": variants})
+        shown = [line[0].removesuffix(" (default)") for line in lines]
+        own = {v["name"] for v in result["variants"] if v["engine"] == engine}
+        assert set(shown) == own | {"alone_fp32", "broken_int8"} and len(shown) == len(set(shown))
+        assert shown[-2:] == ["alone_fp32", "broken_int8"], "the most accurate first"
+        cells = dict(zip(head, lines[shown.index(first["name"])]))
+        least, most = first["batches"][0], first["batches"][-1]
+        assert cells[f"ms, batch {least['batch']}"].startswith(f"{least['p50_ms']:.2f}")
+        assert cells[f"faces/s, batch {most['batch']}"].startswith(f"{most['faces_per_s']:.0f}")
+        assert cells[f"peak MB, batch {most['batch']}"] == f"{most['resident_mb']['peak']:.0f}"
+        assert lines[-1][-1] == "failed"
     assert tables.summary({"variants": [broken]}) == []
 
 
