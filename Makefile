@@ -22,7 +22,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 # On a machine with a GPU, TensorRT and pycuda: OUT takes the results, DATA a labelled list;
-# TORCH_PYTHON has PyTorch with CUDA, if GPU_PYTHON has not.
+# TORCH_PYTHON has PyTorch with CUDA, if GPU_PYTHON has not. Energy and GPU memory are counted where
+# nvidia-ml-py is installed (the extra bench).
 GPU_PYTHON ?= $(BIN)/python
 gpu-check:
 	$(GPU_PYTHON) -m benchmarks.gpu_check $(if $(OUT),--out $(OUT)) $(if $(DATA),--data $(DATA)) \

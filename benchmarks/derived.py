@@ -16,7 +16,7 @@ MEASURED = "Accuracy: mean balanced accuracy over {}, measured in this run."
 
 def update(result: dict[str, Any]) -> None:
     """Bring them up to date in a result as it is so far."""
-    # The peaks are those of as many threads, for arithmetic and nothing else.
+    # The peaks were measured with as many threads and bound the network alone.
     alone = result["settings"]["clock"] == "network"
     machine = result["machine"] if alone else {}
     for row in result["variants"]:
@@ -42,8 +42,9 @@ def _batch(
 
 
 def _least_seconds(row: dict[str, Any], batch: int, machine: dict[str, Any]) -> float | None:
-    """What a machine's peaks allow for a batch: by arithmetic in the row's precision, or by reading
-    weights and pixels once, on a GPU by bringing the pixels there. None where no peak is known.
+    """The least time that the peaks allow for a batch: the longer of its arithmetic, in the row's
+    precision, and its data (weights and pixels read once; on a GPU, pixels uploaded). None where a
+    peak is unknown.
     """
     precision, pixels = row.get("precision"), batch * 3 * row.get("input_size", 0) ** 2
     if row.get("gpu"):

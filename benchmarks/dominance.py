@@ -29,7 +29,9 @@ def sentences(result: Mapping[str, Any]) -> str:
 
 
 def pairs(owns: Sequence[Mapping[str, Any]], others: Iterable[Mapping[str, Any]]) -> str:
-    """Each subject that is dominated, with the most accurate that does it, and on which engines."""
+    """As "a by b (onnxruntime, openvino)": dominated subjects, the most accurate one that dominates
+    each, and on which engines.
+    """
     others = sorted(others, key=lambda v: (-v["accuracy"]["value"], v["bytes"]))
     engines: dict[str, list[str]] = {}
     for own in owns:
@@ -49,7 +51,9 @@ def dominates(other: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def _slower(other: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    """At some batch size, in its fastest round than the other in its slowest."""
+    """Whether `other` is surely slower at some batch size: in its fastest round than `own` in its
+    slowest.
+    """
     slowest = {row["batch"]: row["interval"]["p50_ms"][1] for row in own["batches"]}
     return any(
         row["interval"]["p50_ms"][0] > slowest.get(row["batch"], 0) for row in other["batches"]

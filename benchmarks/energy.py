@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.memory import gpu_handles
+
 POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Joules since it was made; absent (`None`) where nothing counts or may be read."""
+    """Counts joules from when it is made; None where no counter exists or may be read."""
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self._zones = [
@@ -17,20 +19,17 @@ class Meter:
             if _name(zone).startswith("package") and _read(zone / "energy_uj")
         ]
         self._gpus = _gpus()
+        ranges = [_read(zone / "max_energy_range_uj") / 1e6 for zone in self._zones]
+        self._ranges = [*ranges, *(0.0 for _ in self._gpus)]
         self._start = self._counters()
 
     def joules(self) -> float | None:
         """What was used since then by the whole machine, not by one process alone."""
-        if not self._zones and not self._gpus:
+        if not self._start:
             return None
-        used = 0.0
-        for zone, before, now in zip(
-            [*self._zones, *([None] * len(self._gpus))], self._start, self._counters()
-        ):
-            if zone is not None and now < before:  # a counter of RAPL has begun anew
-                now += _read(zone / "max_energy_range_uj") / 1e6
-            used += now - before
-        return used
+        pairs = zip(self._start, self._counters(), self._ranges)
+        steps = [(now - before, whole) for before, now, whole in pairs]
+        return sum(s + whole if s < 0 else s for s, whole in steps)  # RAPL's counters begin anew
 
     def _counters(self) -> list[float]:
         packages = [_read(zone / "energy_uj") / 1e6 for zone in self._zones]
@@ -53,14 +52,11 @@ def _read(path: Path) -> int:
 
 
 def _gpus() -> list[object]:
+    handles = gpu_handles()
     try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
         for handle in handles:
-            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no such package, library, driver, GPU or counter
+            _gpu_joules(handle)
+    except Exception:  # no such counter
         return []
     return handles
 

@@ -4,9 +4,9 @@ just in time.
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -35,35 +35,23 @@ def measure(
     side = classifier.spec.input_size
     crops = list(np.random.default_rng(0).integers(0, 256, (faces, side, side, 3), np.uint8))
     classifier.probabilities(np.stack(crops * cameras))  # warm
-    batcher = Batcher(classifier, max_batch=cameras * faces, max_delay=delay)
-    over = threading.Event()
-    end = time.monotonic() + seconds
+    rng, waits = np.random.default_rng(1), list[float]()
 
-    def look() -> None:
-        if time.monotonic() > end:
-            over.set()
+    def ask(pause: float) -> float:
+        time.sleep(pause)
+        asked = time.monotonic()
+        batcher.ask(crops)
+        return time.monotonic() - asked
 
-    round_begins = threading.Barrier(cameras, look)  # one looks, so that all end after one round
-
-    def ask(number: int) -> list[float]:
-        rng, waits = np.random.default_rng(number), []
-        try:
-            with batcher.caller():
-                while round_begins.wait() >= 0 and not over.is_set():
-                    time.sleep(rng.uniform(0, SPREAD * delay))
-                    asked = time.monotonic()
-                    batcher.ask(crops)
-                    waits.append(time.monotonic() - asked)
-        except BaseException:
-            round_begins.abort()  # the others would wait for ever
-            raise
-        return waits
-
-    try:
-        with ThreadPoolExecutor(cameras) as pool:
-            waits = [wait for own in pool.map(ask, range(cameras)) for wait in own]
-    finally:
-        batcher.close()
+    with (
+        Batcher(classifier, max_batch=cameras * faces, max_delay=delay) as batcher,
+        ExitStack() as stack,
+    ):
+        for _ in range(cameras):
+            stack.enter_context(batcher.caller())  # so that batches wait for all of them
+        pool, end = stack.enter_context(ThreadPoolExecutor(cameras)), time.monotonic() + seconds
+        while time.monotonic() < end:
+            waits += pool.map(ask, rng.uniform(0, SPREAD * delay, cameras))
     p50, p99 = np.percentile(waits, (50, 99))
     return {
         "faces": cameras * faces,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from gender_edge import BackendError, host
-from gender_edge.backends import cuda
+from gender_edge.backends import cuda, installed
 
 PACKAGES = (
     "gender_edge",
@@ -37,7 +36,7 @@ def describe() -> dict[str, Any]:
         "gpus": gpus,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version for name in packages if (version := _version(name))},
+        "packages": {name: version for name in packages if (version := installed.version(name))},
         "opencv": cv2.__version__,
         "power": _power(),
         "load_before": [round(v, 2) for v in os.getloadavg()],
@@ -92,10 +91,3 @@ def _read(path: str) -> str:
 def _memory_gb() -> float | None:
     total = re.search(r"^MemTotal:\s*(\d+)", _read("/proc/meminfo"), re.MULTILINE)
     return round(int(total.group(1)) / 1e6, 1) if total else None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -24,6 +24,17 @@ def resident_mb() -> tuple[float, float]:
     return int(found["VmRSS"]) * 1024 / 1e6, int(found["VmHWM"]) * 1024 / 1e6
 
 
+def gpu_handles() -> list[object]:
+    """NVML's handles of the GPUs here; none where NVML (nvidia-ml-py) or a driver is missing."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+    except Exception:  # no such package, library, driver or GPU: each says it in its own way
+        return []
+
+
 def device_mb() -> float | None:
     """Memory of GPUs held by this process, in MB; None where NVML (nvidia-ml-py) does not tell it:
     it is not there, or it sees other process numbers than this one's (in a container).
@@ -31,10 +42,9 @@ def device_mb() -> float | None:
     try:
         import pynvml
 
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        handles = gpu_handles()
         running = [p for h in handles for p in pynvml.nvmlDeviceGetComputeRunningProcesses(h)]
-    except Exception:  # no such package, library, driver or GPU: each says it in its own way
+    except Exception:  # no such package, or this GPU does not tell
         return None
     held = [p.usedGpuMemory for p in running if p.pid == os.getpid()]
     return None if not held or None in held else sum(held) / 1e6

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import tempfile
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str]) -> str:
     """As typed, without folders: they are no part of a result."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in argv]
+    words = [re.sub(r"(^|=)/\S*/", r"\1", word) for word in argv]
     return shlex.join(["python", "benchmarks/pipeline.py", *words])
 
 

@@ -44,7 +44,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def csv_text(result: dict[str, Any]) -> str:
-    """A line a subject and batch size, figures unrounded, for a spreadsheet."""
+    """One line per subject and batch size, figures unrounded, for a spreadsheet."""
     flat = [
         {
             **{k: variant.get(k) for k in ("name", "engine", "kind", "precision", "input_size")},

@@ -10,8 +10,8 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ SAME = (  # what a run must share with the one that it goes on with
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns 0, 1 if a subject could not be measured, 2 if nothing could."""
+    """Run a command line; returns 0, 1 if a subject could not be measured, 2 if it could not
+    begin.
+    """
     argv = sys.argv[1:] if argv is None else argv
     arguments = command_line.parse(argv)
     if arguments.plot or arguments.html:
@@ -134,45 +136,50 @@ def _read(path: Path) -> dict[str, Any]:
 def _measure(
     plan: list[dict[str, Any]], arguments: argparse.Namespace, result: dict[str, Any]
 ) -> None:
-    """Everything about some subjects that are open at the same time."""
-    rows = {(v["name"], v["asked"]): v for v in result["variants"]}
-    open_now: list[tuple[dict[str, Any], Process]] = []
+    """Everything about some subjects, which are open at the same time."""
+    count = arguments.rounds
+    steps = [(f"round {n} of {count}", partial(_round, number=n)) for n in range(1, count + 1)]
+    steps += [("pace", partial(_paced))] if arguments.pace else []
+    steps += [("cameras", partial(_cameras))] if arguments.cameras else []
+    steps += [("accuracy", partial(_judge))]
     with ExitStack() as stack:
-
-        def each(step: Callable[[dict[str, Any], Process], None], what: str) -> None:
-            """One step of every subject that still stands; one that fails costs its own row."""
-            for count, (row, process) in enumerate(list(open_now), 1):
-                place = f"{count}/{len(open_now)}"
+        open_now = _opened(plan, arguments, result, stack)
+        for what, step in steps:
+            for number, (row, process) in enumerate(list(open_now), 1):
+                place = f"{number}/{len(open_now)}"
                 _progress(f"{what}, {place}: {row['name']} on {row['asked']}")
                 try:
-                    step(row, process)
-                except SubjectError as error:
+                    step(row, process, arguments)
+                except SubjectError as error:  # it costs its own row
                     row["error"] = str(error)
                     open_now.remove((row, process))
                 _finish(result, arguments)
-
-        for count, description in enumerate(plan, 1):
-            row = rows[description["name"], description["engine"]]
-            row.pop("error", None)
-            _forget_another_file(description, row)
-            _progress(f"opening, {count}/{len(plan)}: {row['name']} on {row['asked']}")
-            try:
-                _remember(description, row, arguments)
-                process = stack.enter_context(Process(description))
-                row.update({k: v for k, v in process.opened.items() if k != "resident_mb"})
-                open_now.append((row, process))
-            except SubjectError as error:
-                row["error"] = str(error)
-            _finish(result, arguments)
-        for number in range(1, arguments.rounds + 1):
-            what = f"round {number} of {arguments.rounds}"
-            each(lambda row, p: _round(row, p, arguments, number), what)  # noqa: B023
-        if arguments.pace:
-            each(lambda row, p: _paced(row, p, arguments), "pace")
-        if arguments.cameras:
-            each(lambda row, p: _cameras(row, p, arguments), "cameras")
-        each(lambda row, p: _judge(row, p, arguments), "accuracy")
     _progress("")
+
+
+def _opened(
+    plan: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+    result: dict[str, Any],
+    stack: ExitStack,
+) -> list[tuple[dict[str, Any], Process]]:
+    """Rows of the result and their processes, as far as they can be opened."""
+    rows = {(v["name"], v["asked"]): v for v in result["variants"]}
+    opened = []
+    for number, description in enumerate(plan, 1):
+        row = rows[description["name"], description["engine"]]
+        row.pop("error", None)
+        _forget_another_file(description, row)
+        _progress(f"opening, {number}/{len(plan)}: {row['name']} on {row['asked']}")
+        try:
+            _remember(description, row, arguments)
+            process = stack.enter_context(Process(description))
+            row.update({k: v for k, v in process.opened.items() if k != "resident_mb"})
+            opened.append((row, process))
+        except SubjectError as error:
+            row["error"] = str(error)
+        _finish(result, arguments)
+    return opened
 
 
 def _forget_another_file(description: dict[str, Any], row: dict[str, Any]) -> None:
@@ -195,7 +202,7 @@ def _forget_another_file(description: dict[str, Any], row: dict[str, Any]) -> No
 def _remember(
     description: dict[str, Any], row: dict[str, Any], arguments: argparse.Namespace
 ) -> None:
-    """Memory of fresh processes, one a batch size."""
+    """Memory of fresh processes, one per batch size."""
     row.setdefault("resident_mb", {})
     for batch in arguments.batches:
         if str(batch) in row["resident_mb"]:
@@ -294,8 +301,8 @@ def note_gpu_peaks(target: Path, peaks: dict[str, float]) -> None:
 
 
 def _own_place(result: dict[str, Any]) -> Path:
-    """A file in results/ named by what was measured on; where a run of another kind has that name
-    already, which a README may be made from, its own kind is added.
+    """The file in results/ for this run, named by its hardware. Where a run with other settings has
+    that name, which a README may be made from, a digest of these is added.
     """
     on_gpu = [row for row in result["variants"] if row.get("gpu")]
     name = machine.slug(result["machine"])

@@ -129,7 +129,7 @@ def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_subject(description: dict[str, Any]) -> Subject:
-    """The subject that `variants` or `peers.find` described."""
+    """The subject that `variant` or `peers.find` described."""
     kind, values = description["kind"], dict(description["open"])
     if kind == "variant":
         return Variant(**values)

@@ -41,7 +41,7 @@ def tables(result: dict[str, Any]) -> Iterator[list[tuple[str, ...]]]:
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row a subject and batch size, as text in the order of `HEAD`."""
+    """One row per subject and batch size, as text in the order of `HEAD`."""
     table = []
     for variant in result["variants"]:
         for row in variant.get("batches", ()):

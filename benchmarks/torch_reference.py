@@ -60,11 +60,8 @@ def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
             values[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
         elif node.op_type == "DequantizeLinear" and node.input[0] in values:
             weights, scale = values[node.input[0]], values[node.input[1]]
-            shape = (-1,) + (1,) * (weights.ndim - 1) if scale.ndim else ()
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            if scale.ndim and axis:
-                shape = tuple(-1 if d == axis else 1 for d in range(weights.ndim))
-            values[node.output[0]] = weights.astype(np.float32) * scale.reshape(shape)
+            by_channel = scale.reshape((-1,) + (1,) * (weights.ndim - 1))  # or one for all
+            values[node.output[0]] = weights.astype(np.float32) * by_channel
     return values
 
 
@@ -81,15 +78,6 @@ class _Call(nn.Module):
         return self.call(x) if self.constant is None else self.call(x, self.constant)
 
 
-class _Cast(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("like", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.to(self.like.dtype)  # type: ignore[arg-type]
-
-
 def _module(
     node: onnx.NodeProto, attributes: dict[str, Any], values: dict[str, np.ndarray]
 ) -> nn.Module | None:
@@ -99,7 +87,7 @@ def _module(
     if kind in ("Constant", "QuantizeLinear", "DequantizeLinear"):
         return None
     if kind == "Cast":
-        return _Cast()
+        return _Call(lambda x, like: x.to(like.dtype), np.zeros(()))
     if kind == "Transpose":
         order = tuple(attributes["perm"])
         return _Call(lambda x: x.permute(order))

@@ -26,7 +26,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--rounds",
         "2",
     ]
-    argv += ["--pace", "50", "--cameras", "30x2"]
+    argv += ["--pace", "50", "--cameras", "30x128"]
     argv += [*(f"--{kind}={folder / name}" for kind, name in FORMATS.items())]
     assert main(argv) == 0
     return folder

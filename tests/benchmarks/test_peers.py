@@ -103,10 +103,3 @@ def test_a_request_that_fails_is_a_reason() -> None:
         pytest.raises(SubjectError, match="no such file"),
     ):
         process.ask("judge", lists=["/nowhere"], split=None)
-
-
-def test_noise_is_what_the_network_takes() -> None:
-    with Process(variant(zoo.default(), "onnxruntime", 1, 4)) as process:
-        peak = process.ask("remember", batch=4)
-        assert peak["peak"] > process.opened["resident_mb"]["load"] > 10
-    assert np.isfinite(peak["peak"])
