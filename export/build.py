@@ -16,22 +16,18 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from scipy.special import logit
 
-from gender_edge import evaluation
-from gender_edge.classifier import Classifier
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.samples import LABELS
 from gender_edge.spec import CropRule, ModelSpec
-from gender_edge.zoo import EVALUATION, MODEL
+from gender_edge.zoo import CARD, EVALUATION, MODEL
 
 from . import graph
-from .architectures import Network, in_colour
-from .architectures import build as network_of
+from .architectures import Network, in_colour, network_for
 from .compression import int8
 from .compression.quantize import METHODS
 from .data.packs import even_crops
-from .data.prepare import Places, annotated, annotation, check, learned_from, stem
+from .data.prepare import Places, annotation, check, learned_from, stem, validated_on
 from .evaluation import card, parent
 from .evaluation.calibrate import abstention_thresholds, even, fit_temperature
 from .evaluation.evaluate import evaluate_step
@@ -41,7 +37,7 @@ from .restore import restore
 from .runs import CONFIG, INITIAL, WEIGHTS, finished, restored
 from .ship import ship
 from .training.train import train
-from .validate import targets
+from .validate import by_file, predict, targets
 
 logger = logging.getLogger(__name__)
 
@@ -115,15 +111,15 @@ def model_step(
         spec = describe(recipe, network, precision)
         spec = calibrated(recipe, file, spec, places) if shipped else spec
         graph.write_spec(file, spec, model)
-    report = evaluate_step(recipe, model, places, FRAMINGS if shipped else FRAMINGS[:1], twin)
+    report = evaluate_step(recipe, model, places, shipped=shipped, twin=twin)
     if shipped:
-        card.write(model.parent)
+        write(model.with_name(CARD), card.text(model.parent))
     return report
 
 
 def train_step(recipe: Recipe, places: Places, workers: int) -> Network:
     """Data and weights; see `export.training.train` for what lies in the run folder."""
-    network_of(recipe.architecture, recipe.arguments, recipe.grayscale)  # an error now, not later
+    network_for(recipe)  # an error now, not later
     packs, validation = learned_from(recipe, places, workers)
     run = places.runs / recipe.name
     return train(recipe, packs, validation, run, places.trunks, workers)
@@ -204,25 +200,17 @@ def describe(recipe: Recipe, network: Network, precision: str) -> ModelSpec:
 
 
 def calibrated(recipe: Recipe, source: Path, spec: ModelSpec, places: Places) -> ModelSpec:
-    """The spec with temperature and thresholds fitted on validation, through the runtime; each set
-    and framing counts the same.
+    """The spec with temperature and thresholds fitted on validation; each set and framing counts
+    the same.
     """
-    target = source.with_suffix(".uncalibrated.onnx")
-    graph.write_spec(source, spec, target)
-    logits, truth = [], []
-    with Classifier(target, device="onnxruntime") as classifier:
-        for part in recipe.validate:
-            samples = [s for s in annotated(part.list, places) if s.split == part.split]
-            for framing in FRAMINGS:
-                outcome = evaluation.classify(classifier, samples, framing=framing)
-                # At temperature 1 the log-odds are the difference of the logits: all that counts.
-                log_odds = logit(np.clip(outcome.female, 1e-7, 1 - 1e-7))
-                logits.append(np.stack([log_odds, np.zeros_like(log_odds)], 1))
-                truth.append(targets(outcome.samples))
+    answer, logits, truth = by_file(source), [], []
+    for pack in validated_on(recipe, places).values():
+        for framing in FRAMINGS:
+            logits.append(predict(answer, pack, recipe.input_size, framing))
+            truth.append(targets(pack.samples))
     answers = np.concatenate(logits), np.concatenate(truth), even([len(t) for t in truth])
     temperature = fit_temperature(*answers)
     limits = abstention_thresholds(*answers, temperature, recipe.abstain_error)
-    target.unlink()
     return replace(spec, temperature=temperature, abstain_below=limits)
 
 
@@ -232,4 +220,4 @@ def reference_step(recipe: Recipe, network: Network, places: Places) -> Path:
     exported, model = graph.of_run(run), run / "fp32" / MODEL
     if not fresh(model, exported, run / CONFIG):
         graph.write_spec(exported, describe(recipe, network, "fp32"), model)
-    return evaluate_step(recipe, model, places, recipe.framings)
+    return evaluate_step(recipe, model, places, shipped=False)

@@ -17,7 +17,7 @@ from gender_edge.spec import METADATA_KEY, DetectorSpec, ModelSpec
 
 from .architectures import Network, in_colour
 from .files import fresh, replacing
-from .runs import WEIGHTS, finished, trained_size
+from .runs import finished, trained_size, weights_in
 
 OPSET = 17  # the newest that TensorRT 8.6 parses
 INPUT, OUTPUT = "images", "logits"
@@ -67,7 +67,7 @@ def of_run(run: Path) -> Path:
         DataError: the run is not there or not finished.
     """
     target = run / "fp32.onnx"
-    if not fresh(target, run / WEIGHTS):
+    if not fresh(target, weights_in(run)):
         with replacing(target) as partial:
             export(finished(run), trained_size(run), partial)
     return target

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from gender_edge.errors import DataError
 from gender_edge.groups import worst
-from gender_edge.zoo import EVALUATION, MODEL
+from gender_edge.zoo import CARD, EVALUATION, MODEL
 
 from .data.prepare import Places, annotated
+from .evaluation.card import percent
 from .recipe import Recipe
 
 RECIPE = "own"
@@ -47,17 +48,14 @@ def summary(folder: Path) -> str:
     macs = content["spec"]["macs"]
     lines = [f"{model}: {model.stat().st_size:,} bytes, {macs:,} multiply-accumulates a face"]
     for name, figures in content["sets"].items():
-        accuracy = _share(figures["balanced_accuracy"])
-        lines.append(f"{name}: balanced accuracy {accuracy} of {figures['faces']} faces")
+        accuracy = percent(figures["balanced_accuracy"])
+        lines.append(f"{name}: balanced accuracy {accuracy} % of {figures['faces']} faces")
         if least := worst(figures["groups"]):
-            lines.append(f"  worst group: {least['group']}, {_share(least['balanced_accuracy'])}")
+            lines.append(
+                f"  worst group: {least['group']}, {percent(least['balanced_accuracy'])} %"
+            )
         else:
-            women, men = _share(figures["female_right"]), _share(figures["male_right"])
+            women, men = percent(figures["female_right"]), percent(figures["male_right"])
             lines.append("  no ages or ethnicities, or no group that is large enough to tell")
-            lines.append(f"  right of women {women}, of men {men}")
-    return "\n".join([*lines, f"card: {folder / 'card.md'}"])
-
-
-def _share(figure: dict[str, float]) -> str:
-    value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+            lines.append(f"  right of women {women} %, of men {men} %")
+    return "\n".join([*lines, f"card: {folder / CARD}"])

@@ -15,12 +15,12 @@ from gender_edge.errors import DataError
 from .data.packs import Pack
 from .files import digest, fresh, write
 from .recipe import Recipe
-from .runs import BUILT, CONFIG, INITIAL, WEIGHTS, restored
+from .runs import BUILT, CONFIG, INITIAL, WEIGHTS, restored, weights_in
 
 NOTE = "learned_from.json"
 
 
-def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
+def check_sources(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     """Note what a run learns from, or see that it is still that, if the run was begun already.
 
     Runs that were begun before this was noted go on as they are.
@@ -43,17 +43,14 @@ def hold(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
     found |= pictures_of(packs)
-    missing = [other for other in others if not _finished(other)]
-    if missing and not (run / CONFIG).exists():
-        raise DataError(
-            f"{missing[0]}: no finished run; build that recipe first, or restore it from what is "
-            "shipped"
-        )
-    keep(found, run)
+    if not (run / CONFIG).exists():
+        for other in others:
+            weights_in(other)
+    check_unchanged(found, run)
 
 
 def pictures_of(packs: Sequence[Pack]) -> dict[str, str]:
-    """Digests of packs, for `keep`."""
+    """Digests of packs, for `check_unchanged`."""
     found = {}
     for pack in packs:
         found[f"the pictures of {pack.folder.name}"] = pack.digest()
@@ -62,7 +59,7 @@ def pictures_of(packs: Sequence[Pack]) -> dict[str, str]:
     return found
 
 
-def keep(found: Mapping[str, str], run: Path) -> None:
+def check_unchanged(found: Mapping[str, str], run: Path) -> None:
     """Note digests by what they are of, or see that they are still those, if the run was begun.
 
     Raises:
@@ -110,7 +107,7 @@ def _weights(run: Path) -> str:
 
 
 def noted(run: Path) -> dict[str, str]:
-    """What `hold` noted of a run; nothing where it was begun before that."""
+    """What `check_sources` noted of a run; nothing where it was begun before that."""
     note = run / NOTE
     content: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
     return content

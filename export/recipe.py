@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -55,7 +55,8 @@ class Recipe:
         architecture: a constructor in `export.architectures`, with its arguments in `arguments`.
         grayscale: reduce the input to luminance in the graph.
         input_size: side of the shipped network's input, in pixels.
-        sizes: side of the training crops, one entry an epoch.
+        sizes: side of the training crops, one entry per epoch; in files pairs of a side and how
+            many epochs of it, in order: [[48, 6], [64, 14]].
         train: the splits that it learns from.
         validate: those that it is watched on, and that INT8's ranges, temperature and thresholds
             are chosen on.
@@ -71,8 +72,8 @@ class Recipe:
             pruning leaves of that run's network (see `export.compression.prune`), or "shipped:NAME"
             for those of a shipped model (see `export.training.shipped`), whose terms `license` and
             `origin` then tell too.
-        remove_macs: share of the multiply-accumulates of the network that `arguments` describe,
-            which shall be gone after pruning (however many of them the run NAME has left).
+        remove_macs: share of multiply-accumulates to remove, counted from the uncut network that
+            `arguments` describe, not from what the run NAME has left.
         importance: what channels are worth to pruning, "taylor" or "magnitude".
         align: pruning cuts layers to multiples of as many channels.
         clean: list of findings of `python -m export clean`, whose training pictures to drop are
@@ -192,6 +193,10 @@ class Recipe:
         """One entry of `sizes` is one epoch."""
         return len(self.sizes)
 
+    def with_widths(self, shape: Mapping[str, Any]) -> Recipe:
+        """This recipe, with what a trunk's `shape()` says in its arguments."""
+        return replace(self, arguments={**self.arguments, **shape})
+
     @property
     def framings(self) -> tuple[str, ...]:
         """How faces are cut where it is validated and tested; whole where it is trained so."""
@@ -207,9 +212,9 @@ def start_of(init: str) -> tuple[str, str]:
 def load(name: str) -> Recipe:
     """Read a recipe by name, or from a path to a TOML file.
 
-    An entry `like = "NAME"` takes what the file does not say from another recipe; but not what
-    `Classifier()` opens; nor, for other training data, the terms and the origin of the weights;
-    nor, for what is to be shipped, that the other is a reference system.
+    An entry `like = "NAME"` inherits what the file does not say from another recipe; but not
+    `name`, which is else the file's, nor `default`; nor `license` and `origin` if the file says
+    `train`; nor `protocol` and `published` if it ships something.
 
     Raises:
         DataError: no such recipe, or an entry that means nothing.
@@ -221,12 +226,16 @@ def load(name: str) -> Recipe:
     try:
         for key in ("train", "validate", "test"):
             raw[key] = tuple(Source(**entry) for entry in raw.get(key, ()))
-        for key in ("sizes", "precisions", "teachers"):
+        for key in ("precisions", "teachers"):
+            if isinstance(raw.get(key), str):
+                raise TypeError(f"{key}={raw[key]!r}: expected a list")
             if key in raw:
                 raw[key] = tuple(raw[key])
+        if "sizes" in raw:
+            raw["sizes"] = tuple(side for side, epochs in raw["sizes"] for _ in range(epochs))
         raw["age_weights"] = tuple(dict(raw.get("age_weights", {})).items())
-        return Recipe(**raw)
-    except (TypeError, AttributeError, DataError) as error:
+        return Recipe(**{"name": path.stem, **raw})
+    except (TypeError, AttributeError, ValueError) as error:  # DataError is a ValueError
         raise DataError(f"{path}: {error}; see export/recipe.py") from error
 
 
@@ -255,7 +264,7 @@ def _read(name: str) -> tuple[Path, dict[str, Any]]:
     model = raw.pop("like", None)
     if model is None:
         return path, raw
-    own = {"default", *(TERMS if "train" in raw else ())}
+    own = {"name", "default", *(TERMS if "train" in raw else ())}
     if raw.get("precisions"):  # what is shipped is no reference system
         own |= {"protocol", "published"}
     return path, {**{k: v for k, v in _read(model)[1].items() if k not in own}, **raw}

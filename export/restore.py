@@ -14,7 +14,7 @@ import onnx
 from gender_edge.errors import DataError
 from gender_edge.zoo import MODEL
 
-from .architectures import build
+from .architectures import network_for
 from .data.prepare import Places, learned_from
 from .evaluation.parent import evaluation_of
 from .files import digest, replacing
@@ -42,8 +42,8 @@ def restore(recipe: Recipe, places: Places, workers: int = 1) -> Path:
     packs, _ = learned_from(recipe, places, workers)
     network = network_in(recipe, onnx.load(file), name, packs)
     shape = network.trunk.shape()
-    if build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk.shape() != shape:
-        recipe = replace(recipe, arguments={**recipe.arguments, **shape})
+    if network_for(recipe).trunk.shape() != shape:
+        recipe = recipe.with_widths(shape)
     size = json.loads(evaluation_of(file).read_text())["spec"]["input_size"]
     with replacing(run) as partial:  # whole or not there
         remember(replace(recipe, input_size=size), partial)

@@ -95,19 +95,29 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def finished(run: Path) -> Network:
-    """The network of a finished run, in evaluation mode.
+def weights_in(run: Path) -> Path:
+    """The weights of a finished run.
 
     Raises:
         DataError: the run is not there or not finished.
     """
     if not (run / WEIGHTS).exists():
         raise DataError(
-            f"{run}: no finished run; build that recipe first, or restore it from what is shipped"
+            f"{run}: no finished run; make it with `python -m export build {run.name}`, or "
+            f"`restore {run.name}` if it is shipped"
         )
-    own = config(run)
+    return run / WEIGHTS
+
+
+def finished(run: Path) -> Network:
+    """The network of a finished run, in evaluation mode.
+
+    Raises:
+        DataError: the run is not there or not finished.
+    """
+    weights, own = weights_in(run), config(run)
     network = build(own["architecture"], own["arguments"], own["grayscale"])
-    network.load_state_dict(load_file(run / WEIGHTS))
+    network.load_state_dict(load_file(weights))
     return network.eval()
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
+from gender_edge.backends.onnx import open_session
 from gender_edge.evaluation import FRAMINGS
 from gender_edge.groups import CHILD, adult_gap, groups, worst
 from gender_edge.samples import LABELS, Sample
@@ -40,7 +40,8 @@ def by_network(network: nn.Module) -> Answer:
 
 def by_file(model: Path | bytes) -> Answer:
     """Ask an ONNX file, or what is in one, on ONNX Runtime's CPU provider."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    content = model if isinstance(model, bytes) else model.read_bytes()
+    session = open_session(content, "the network" if isinstance(model, bytes) else str(model))
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})[0]
 

@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 from gender_edge.errors import DataError
 
+from ..recipe import Recipe
 from .face_mobilenet import FaceMobileNet
 from .face_resnet import FaceResNet
 from .inception import Inception, InceptionResNetV2, InceptionV3
@@ -43,6 +44,15 @@ def build(architecture: str, arguments: Mapping[str, Any], grayscale: bool) -> N
     return Network(Normalise(trunk.mean, trunk.scale, grayscale), trunk)
 
 
+def network_for(recipe: Recipe) -> Network:
+    """The network that a recipe describes, with weights as they come.
+
+    Raises:
+        DataError: as `build`.
+    """
+    return build(recipe.architecture, recipe.arguments, recipe.grayscale)
+
+
 __all__ = [
     "LUMINANCE_BGR",
     "VGG",
@@ -54,4 +64,5 @@ __all__ = [
     "Slim",
     "build",
     "in_colour",
+    "network_for",
 ]

@@ -68,28 +68,21 @@ def choose(
             quantize(source, crops, tried, method)
             right[method] = ask(tried)
             signed[method] = ask(symmetric(tried.read_bytes()))
-        lost, lost_signed = (
-            {method: losses(right["fp32"], own[method], validation) for method in methods}
-            for own in (right, signed)
-        )
-
-        def cost(method: str) -> tuple[float, float]:
-            most = max(own[method]["lost_most"] for own in (lost, lost_signed))
-            return most, lost[method]["lost"]
-
-        best = min(methods, key=cost)
-        report = {
-            "ranges": best,
-            "validation": {name: scored(own, validation) for name, own in right.items()},
-            **lost[best],
-            "symmetric": {
-                "validation": scored(signed[best], validation),
-                **{key: lost_signed[best][key] for key in ("lost", "lost_most")},
-            },
-            "layers": sensitivity(source, crops[:: max(1, len(crops) // PROBES)]),
-        }
+        lost = {m: losses(right["fp32"], right[m], validation) for m in methods}
+        lost_signed = {m: losses(right["fp32"], signed[m], validation) for m in methods}
+        most = {m: max(lost[m]["lost_most"], lost_signed[m]["lost_most"]) for m in methods}
+        best = min(methods, key=lambda m: (most[m], lost[m]["lost"]))
         (Path(folder) / f"{best}.onnx").replace(target)
-    return report
+    return {
+        "ranges": best,
+        "validation": {name: scored(own, validation) for name, own in right.items()},
+        **lost[best],
+        "symmetric": {
+            "validation": scored(signed[best], validation),
+            **{key: lost_signed[best][key] for key in ("lost", "lost_most")},
+        },
+        "layers": sensitivity(source, crops[:: max(1, len(crops) // PROBES)]),
+    }
 
 
 def worst(report: Mapping[str, Any]) -> float:

@@ -25,7 +25,7 @@ from torch.nn import functional
 from gender_edge.errors import DataError
 
 from .. import graph
-from ..architectures import Network, build
+from ..architectures import Network, network_for
 from ..architectures.trunks import Trunks
 from ..data.batches import batches, weights_of
 from ..data.packs import Pack
@@ -60,7 +60,7 @@ def parent_of(recipe: Recipe, runs: Path) -> tuple[Network, float]:
     if recipe.align < 1:
         raise DataError(f"align={recipe.align}: expected 1 or more channels")
     parent = finished(runs / name)
-    whole = build(recipe.architecture, recipe.arguments, recipe.grayscale)
+    whole = network_for(recipe)
     for what, own, wanted in (
         ("architecture", type(parent.trunk).__name__, type(whole.trunk).__name__),
         ("grayscale", parent.normalise.grayscale, whole.normalise.grayscale),
@@ -106,8 +106,7 @@ def pruned(
         raise DataError(f"{type(parent.trunk).__name__} takes no widths, so it cannot be pruned")
     network = copy.deepcopy(parent).eval()
     _cut(network.to(DEVICE), recipe, macs, [(p.to(DEVICE), c.to(DEVICE)) for p, c in probes])
-    arguments = {**recipe.arguments, **network.trunk.shape()}
-    narrow = build(recipe.architecture, arguments, recipe.grayscale)
+    narrow = network_for(recipe.with_widths(network.trunk.shape()))
     narrow.load_state_dict(network.state_dict())
     return narrow.eval()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gender_edge.errors import DataError
 
-from ..architectures import build
+from ..architectures import Network, build
 from ..architectures.trunks import load_vgg, there
 from ..files import digest, replacing
 from ..precision import autocast
@@ -31,7 +31,7 @@ GROUPS = (4, 13, 20, 30, 40, 50, 60)  # years: where one age group ends and the 
 MOST_OFTEN = 4.0  # a rare face is drawn at most so many times as often as a common one
 SIDE, BATCH = 48, 128  # px and pictures that the trunk sees at a time
 FITTED_ON = 5000  # pictures of each set
-RIDGE = 1000.0  # of standardised features
+RIDGE = 1000.0  # penalty, of standardised features
 
 
 def balancing(
@@ -99,7 +99,7 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
             "ages: some training pictures must have an age to estimate the others' from; take what "
             "balances or weighs by age out of the recipe"
         )
-    name, estimates = _name(packs, trunk), None
+    name, estimate = _name(packs, trunk), None
     for pack, own in zip(packs, known):
         missing = ~np.isfinite(own)
         if missing.any():
@@ -111,16 +111,18 @@ def ages_of(packs: Sequence[Pack], trunk: Path | None) -> list[np.ndarray]:
                         "--age-trunk FILE to estimate them, or take what balances or weighs by age "
                         "out of the recipe"
                     )
-                estimates = estimates or _Estimates(packs, known, trunk)
+                estimate = estimate or _estimator(packs, known, trunk)
                 with replacing(cache) as partial:
-                    np.save(partial, estimates(pack))
+                    np.save(partial, estimate(pack))
             logger.info("%s: estimated ages of %s", pack.folder.name, cache.name)
             own[missing] = np.load(cache)[missing]
     return known
 
 
 def _name(packs: Sequence[Pack], trunk: Path | None) -> str:
-    """What estimates are kept as: by the faces they are fitted on, and by the trunk, * for any."""
+    """File name of the estimates: digests of the faces they are fitted on and of the trunk, which
+    is * where none is named.
+    """
     fitted_on = [(s.name, s.label, s.age) for p in packs for s in p.samples if s.age is not None]
     faces = hashlib.sha256(repr(fitted_on).encode()).hexdigest()[:16]
     own = "*" if trunk is None else digest(there(trunk, "--age-trunk FILE"))[:16]
@@ -128,56 +130,55 @@ def _name(packs: Sequence[Pack], trunk: Path | None) -> str:
 
 
 def _cache(pack: Pack, name: str) -> Path:
-    """Where a pack's estimates lie, or shall lie; where * fits several, it is none of them."""
+    """The pack's file of that name; if * matches several, none of them."""
     found = list(pack.derived("").glob(name))
     return found[0] if len(found) == 1 else pack.derived(name)
 
 
-class _Estimates:
+def _estimator(
+    packs: Sequence[Pack], known: Sequence[np.ndarray], trunk: Path
+) -> Callable[[Pack], np.ndarray]:
     """Ridge regression of age on features of the trunk and on the label.
 
     The label is among the inputs, so that men are not estimated older for being men.
     """
+    from sklearn.linear_model import Ridge  # here: an import of seconds that few need
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    def __init__(self, packs: Sequence[Pack], known: Sequence[np.ndarray], trunk: Path) -> None:
-        network = build("vgg", {"widths": "vgg16"}, False).eval()
-        load_vgg(network.trunk, trunk, "--age-trunk FILE")  # type: ignore[arg-type]
-        self.network = network
-        inputs, ages = [], []
-        for pack, own in zip(packs, known):
-            chosen = np.flatnonzero(np.isfinite(own))
-            if not len(chosen):
-                continue
-            chosen = np.random.default_rng(0).permutation(chosen)[:FITTED_ON]
-            inputs.append(self._inputs(pack, chosen))
-            ages.append(own[chosen])
-        x, y = np.concatenate(inputs), np.concatenate(ages)
-        self.mean, self.deviation, self.offset = x.mean(0), x.std(0) + 1e-6, y.mean()
-        x = (x - self.mean) / self.deviation
-        self.weights = np.linalg.solve(
-            x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (y - self.offset)
-        )
+    network = build("vgg", {"widths": "vgg16"}, False).eval()
+    load_vgg(network.trunk, trunk, "--age-trunk FILE")  # type: ignore[arg-type]
+    inputs, ages = [], []
+    for pack, own in zip(packs, known):
+        chosen = np.flatnonzero(np.isfinite(own))
+        if not len(chosen):
+            continue
+        chosen = np.random.default_rng(0).permutation(chosen)[:FITTED_ON]
+        inputs.append(_inputs(network, pack, chosen))
+        ages.append(own[chosen])
+    model = make_pipeline(StandardScaler(), Ridge(RIDGE))
+    model.fit(np.concatenate(inputs), np.concatenate(ages))
+    return lambda pack: np.asarray(model.predict(_inputs(network, pack, np.arange(len(pack)))))
 
-    def __call__(self, pack: Pack) -> np.ndarray:
-        x = (self._inputs(pack, np.arange(len(pack))) - self.mean) / self.deviation
-        return np.asarray(x @ self.weights + self.offset)
 
-    @torch.inference_mode()
-    def _inputs(self, pack: Pack, chosen: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in tqdm(range(0, len(chosen), BATCH), "ages", disable=None):
-            numbers = [int(i) for i in chosen[start : start + BATCH]]
-            with autocast(torch.device("cpu")):
-                features = self._features(torch.from_numpy(pack.crops(numbers, SIDE))).numpy()
-            female = np.array([[pack.samples[i].label == "female"] for i in numbers], np.float32)
-            parts.append(np.concatenate([features, female], 1))
-        return np.concatenate(parts)
+@torch.inference_mode()
+def _inputs(network: Network, pack: Pack, chosen: np.ndarray) -> np.ndarray:
+    """Features and label of some pictures: float32 (N, 2561)."""
+    parts = []
+    for start in tqdm(range(0, len(chosen), BATCH), "ages", disable=None):
+        numbers = [int(i) for i in chosen[start : start + BATCH]]
+        with autocast(torch.device("cpu")):
+            features = _features(network, torch.from_numpy(pack.crops(numbers, SIDE))).numpy()
+        female = np.array([[pack.samples[i].label == "female"] for i in numbers], np.float32)
+        parts.append(np.concatenate([features, female], 1))
+    return np.concatenate(parts)
 
-    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Means and maxima of the maps behind the third and later pools: float (N, 2560)."""
-        x, found = self.network.normalise(pixels), []
-        for layer in self.network.trunk.features:  # type: ignore[operator, union-attr]
-            x = layer(x)
-            if isinstance(layer, torch.nn.MaxPool2d):
-                found += [x.mean((2, 3)), x.amax((2, 3))]
-        return torch.cat(found[4:], 1).float()
+
+def _features(network: Network, pixels: torch.Tensor) -> torch.Tensor:
+    """Means and maxima of the maps behind the third and later pools: float (N, 2560)."""
+    x, found = network.normalise(pixels), []
+    for layer in network.trunk.features:  # type: ignore[operator, union-attr]
+        x = layer(x)
+        if isinstance(layer, torch.nn.MaxPool2d):
+            found += [x.mean((2, 3)), x.amax((2, 3))]
+    return torch.cat(found[4:], 1).float()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from gender_edge.zoo import CARD, EVALUATION
+from gender_edge.zoo import EVALUATION
+
+from ..evaluation.card import percent
 
 INTENDED = """\
 ## Intended use
@@ -15,13 +17,6 @@ To find faces in frames of cameras, from 24 pixels up in 640 x 480, and five lan
 them by, so that they can be counted. It does not tell whose face it is. It was measured against
 the detector that it learned from, not against people: what YuNet misses, it may miss too.
 """
-
-
-def write(folder: Path) -> Path:
-    """Write card.md beside a detector and its evaluation."""
-    target = folder / CARD
-    target.write_text(text(folder))
-    return target
 
 
 def text(folder: Path) -> str:
@@ -60,7 +55,7 @@ def _sets(own: dict[str, Any]) -> str:
         "false alarms a frame (YuNet's in brackets): in generated frames answers where no face",
         "was pasted, in photographs answers that the other detector does not give. Where no face",
         "was pasted, YuNet's answers are no faces to be found; with them it finds",
-        f"{_share(own['sets']['scenes']['found_of_all'])} % in generated frames.",
+        f"{percent(own['sets']['scenes']['found_of_all'], 2)} % in generated frames.",
         "",
         "| set | face, px | faces | found, % | landmarks | false alarms |",
         "|---|---|---|---|---|---|",
@@ -68,7 +63,7 @@ def _sets(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         alarms = f"{figures['false_alarms']:.3f} ({figures['false_alarms_reference']:.3f})"
         for size, row in figures["sizes"].items():
-            found, error = _share(row["found"]), row["landmark_error"]
+            found, error = percent(row["found"], 2), row["landmark_error"]
             cells = [name, size, str(row["faces"]), found, "-" if error is None else f"{error:.3f}"]
             lines.append("| " + " | ".join([*cells, alarms if size == "all" else ""]) + " |")
     return "\n".join(lines) + "\n"
@@ -85,7 +80,7 @@ def _aligned(own: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     for name, row in own["aligned"].items():
-        lines.append(f"| {name} | {_share(row)} | {row['lost']} of {row['n']} |")
+        lines.append(f"| {name} | {percent(row, 2)} | {row['lost']} of {row['n']} |")
     return "\n".join(lines) + "\n"
 
 
@@ -107,10 +102,3 @@ def _latency(own: dict[str, Any]) -> list[str]:
         ),
     ]
     return ["\n".join(lines) + "\n"]
-
-
-def _share(figure: dict[str, Optional[float]]) -> str:
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return "-"
-    return f"{100 * value:.2f} ({100 * low:.2f} to {100 * high:.2f})"

@@ -23,7 +23,7 @@ from gender_edge.errors import DataError
 from gender_edge.faces import Detector, Spotter, YuNet
 from gender_edge.labelled import read_labelled
 from gender_edge.spec import DetectorSpec
-from gender_edge.zoo import EVALUATION, MODEL
+from gender_edge.zoo import CARD, EVALUATION, MODEL
 
 from .. import graph
 from ..compression.quantize import METHODS, quantize
@@ -154,7 +154,7 @@ def evaluate_step(model: Path, places: Places) -> Path:
 def _keep(model: Path, content: dict[str, Any]) -> Path:
     target = model.with_name(EVALUATION)
     write(target, json.dumps(content, indent=1) + "\n")
-    card.write(model.parent)
+    write(model.with_name(CARD), card.text(model.parent))
     return target
 
 

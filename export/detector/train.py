@@ -27,7 +27,7 @@ from gender_edge.tracks import overlaps
 
 from ..files import digest, write
 from ..precision import DEVICE, autocast
-from ..provenance import keep, pictures_of
+from ..provenance import check_unchanged, pictures_of
 from ..runs import CHECKPOINT, CONFIG, WEIGHTS, save_weights, table
 from ..training import checkpoint
 from ..training.train import LARGEST_GRADIENT, SAVE_EVERY, learning_rate
@@ -149,7 +149,7 @@ def _remember(settings: Settings, faced: Faced, teacher: Optional[Path], run: Pa
             "that folder to train anew"
         )
     file = {} if teacher is None else {"the YuNet file": digest(teacher)}
-    keep({**file, **pictures_of(faced.packs)}, run)
+    check_unchanged({**file, **pictures_of(faced.packs)}, run)
     if not path.exists():
         write(path, json.dumps(own, indent=1) + "\n")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gender_edge import measures
 from gender_edge.groups import SMALLEST_COMPARED, adult_gap, worst
-from gender_edge.zoo import CARD, EVALUATION, MODEL
+from gender_edge.zoo import EVALUATION, MODEL
 
 from .int8_card import quantization
 
@@ -28,13 +29,6 @@ Decisions about a person (access, price, hiring, policing, medicine); surveillan
 individuals; inferring gender identity, sex or orientation; any use where an error harms the
 person shown. People whom two labels do not describe are always misdescribed by it.
 """
-
-
-def write(folder: Path) -> Path:
-    """Write card.md beside a model and its evaluation."""
-    target = folder / CARD
-    target.write_text(text(folder))
-    return target
 
 
 def text(folder: Path) -> str:
@@ -87,18 +81,18 @@ def _sets(own: dict[str, Any]) -> str:
     ]
     for name, figures in own["sets"].items():
         cells = [
-            _share(figures["balanced_accuracy"]),
-            _share(figures["balanced_accuracy_box"]),
-            _share(figures["balanced_accuracy_whole"]),
-            _share(figures["female_right"]),
-            _share(figures["male_right"]),
+            percent(figures["balanced_accuracy"]),
+            percent(figures["balanced_accuracy_box"]),
+            percent(figures["balanced_accuracy_whole"]),
+            percent(figures["female_right"]),
+            percent(figures["male_right"]),
         ]
         if twin:
-            cells.append(_share(twin["sets"][name]))
+            cells.append(percent(twin["sets"][name]))
         lines.append(f"| {name} | {figures['faces']} | " + " | ".join(cells) + " |")
     copies = [
         f"{name}: {figures['copies']['count']} of {figures['faces']} (balanced accuracy without "
-        f"them {_share(figures['copies']['balanced_accuracy_without'])})"
+        f"them {percent(figures['copies']['balanced_accuracy_without'])})"
         for name, figures in own["sets"].items()
     ]
     lines += ["", f"Pictures with a near-duplicate in training or validation: {'; '.join(copies)}."]
@@ -159,7 +153,7 @@ def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
             pairs.append((label, now["balanced_accuracy"], least["balanced_accuracy"]))
     for label, now, then in pairs:
         change = f"{100 * (now['value'] - then['value']):+.1f}"
-        lines.append(f"| {label}, % | {_share(now)} | {_share(then)} | {change} |")
+        lines.append(f"| {label}, % | {percent(now)} | {percent(then)} | {change} |")
     lines += [
         "",
         f"Time a face, one at a time, on ONNX Runtime: {100 * time['value']:.0f} % of that of",
@@ -183,7 +177,7 @@ def _groups(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         for row in figures["groups"]:
             cells = [
-                _share(row["balanced_accuracy"]),
+                percent(row["balanced_accuracy"]),
                 _error(row["female_right"]),
                 _error(row["male_right"]),
             ]
@@ -200,10 +194,10 @@ def _extremes(name: str, figures: dict[str, Any]) -> list[str]:
     least = worst(figures["groups"])
     if least is None:
         return []
-    text = f"{name}, worst group: {least['group']}, {_share(least['balanced_accuracy'])} %."
+    text = f"{name}, worst group: {least['group']}, {percent(least['balanced_accuracy'])} %."
     gap = adult_gap(figures["groups"])
     if gap:
-        points = _share({**gap, "value": gap["gap"]})
+        points = percent({**gap, "value": gap["gap"]})
         text += (
             f" Largest gap between adults (ethnicity and label, at least {SMALLEST_COMPARED} "
             f"faces): {points} points, from {gap['best']} to {gap['worst']}."
@@ -232,10 +226,10 @@ def _calibration(own: dict[str, Any]) -> str:
     for name, figures in own["sets"].items():
         surest = next(p for p in figures["risk_coverage"] if p["coverage"] == 0.95)
         cells = [
-            _share(figures["ece"]),
-            _share(figures["ece_uncalibrated"]),
+            percent(figures["ece"]),
+            percent(figures["ece_uncalibrated"]),
             f"{100 * figures['coverage']:.1f}",
-            _share(figures["accuracy_decided"]),
+            percent(figures["accuracy_decided"]),
             f"{100 - 100 * surest['risk']:.1f} (of all: {100 * figures['accuracy']['value']:.1f})",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -252,7 +246,7 @@ def _risk(own: dict[str, Any]) -> list[str]:
     ]
     for name, figures in own["sets"].items():
         risks = {p["coverage"]: {**p, "value": p["risk"]} for p in figures["risk_coverage"]}
-        lines.append(f"| {name} | " + " | ".join(_share(risks[c]) for c in COVERAGES) + " |")
+        lines.append(f"| {name} | " + " | ".join(percent(risks[c]) for c in COVERAGES) + " |")
     return lines
 
 
@@ -268,15 +262,16 @@ def _robustness(own: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, found in own["robustness"].items():
-        cells = [_share(found[key]) for key in ("balanced_accuracy", "women", "men")]
+        cells = [percent(found[key]) for key in ("balanced_accuracy", "women", "men")]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _share(figure: dict[str, Any]) -> str:
+def percent(figure: Mapping[str, Any], digits: int = 1) -> str:
+    """A share and its interval, in %; "-" for none."""
     if figure["value"] is None:
         return "-"
-    value, low, high = (f"{100 * figure[key]:.1f}" for key in ("value", "low", "high"))
+    value, low, high = (f"{100 * figure[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 

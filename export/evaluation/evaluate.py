@@ -34,24 +34,24 @@ def evaluate_step(
     recipe: Recipe,
     model: Path,
     places: Places,
-    framings: Sequence[str] = FRAMINGS,
+    *,
+    shipped: bool,
     twin: Optional[Path] = None,
 ) -> Path:
     """evaluation.json, confusion.png and certainty.png beside a model: the test sets, through
     `Classifier`.
 
     Args:
-        framings: the first is reported in full, the others as balanced accuracy. Where there are
-            others, the model is to be shipped: robustness is measured too, and what it gave up
-            against those that it was made from.
+        shipped: whether it is to be, and is measured under all framings, on bad pictures, and
+            against those that it was made from; else under the recipe's first framing alone.
         twin: evaluation.json of the same weights before quantisation, noted beside the figures.
     """
     target = model.with_name(EVALUATION)
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
-    if len(framings) > 1:
+    if shipped:
         inputs += parent.evaluations(recipe, model, places.runs)
     if not fresh(target, *inputs):
-        content = _content(recipe, model, places, framings, twin)
+        content = _content(recipe, model, places, shipped, twin)
         plots.confusion(content["sets"], model.with_name("confusion.png"))
         plots.certainty(content["sets"], model.with_name("certainty.png"))
         write(target, json.dumps(content, indent=1) + "\n")
@@ -59,9 +59,10 @@ def evaluate_step(
 
 
 def _content(
-    recipe: Recipe, model: Path, places: Places, framings: Sequence[str], twin: Optional[Path]
+    recipe: Recipe, model: Path, places: Places, shipped: bool, twin: Optional[Path]
 ) -> dict[str, Any]:
     """What evaluation.json says; plain values."""
+    framings = FRAMINGS if shipped else recipe.framings[:1]
     with Classifier(model, device="onnxruntime") as classifier:
         sets, tested = _tested(classifier, recipe, places, framings)
         content: dict[str, Any] = {
@@ -73,7 +74,7 @@ def _content(
             },
             "sets": sets,
         }
-        if len(framings) > 1:
+        if shipped:
             content["robustness"] = robustness.measure(classifier, tested)
     if twin is not None:
         before = json.loads(twin.read_text())
@@ -84,7 +85,7 @@ def _content(
     report = model.parent.with_suffix(".json")  # RUN/int8.json beside RUN/int8/
     if report.exists():
         content["quantization"] = json.loads(report.read_text())
-    if len(framings) > 1:
+    if shipped:
         content["against"] = parent.compared(recipe, model, places.runs)
     return content
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from gender_edge.errors import DataError
 
-from ..architectures import build
+from ..architectures import network_for
 from ..architectures.trunks import Trunks
 from ..compression import prune
 from ..data.packs import Pack
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 SHAPE = "shape"  # key in the header of those weights
 
 
-def settled(
+def with_start_widths(
     recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks, workers: int = 1
 ) -> Recipe:
     """The recipe, with the widths of the network that it starts from where that is another run's
@@ -48,7 +48,7 @@ def settled(
         if kind == "pruned":
             network = prune.cut(recipe, packs, run.parent, trunks, workers)
         else:
-            network = shipped.taken(recipe, packs)
+            network = shipped.shipped_network(recipe, packs)
         shape = json.dumps(network.trunk.shape())
         logger.info("%s: begins with %s", recipe.name, shape)
         run.mkdir(parents=True, exist_ok=True)
@@ -57,17 +57,16 @@ def settled(
         header = file.metadata() or {}
     if SHAPE not in header:  # begun otherwise, which the run's configuration tells
         return recipe
-    return replace(recipe, arguments={**recipe.arguments, **json.loads(header[SHAPE])})
+    return recipe.with_widths(json.loads(header[SHAPE]))
 
 
 def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:
     """Pruned, that run's network has other widths than its recipe and this one say."""
     if (run / CONFIG).exists() and not (start / WEIGHTS).exists():  # begun when that was there
-        own = config(run)["arguments"]
-        trunk = build(recipe.architecture, own, recipe.grayscale).trunk
-        return replace(recipe, arguments={**recipe.arguments, **trunk.shape()})
+        begun = replace(recipe, arguments=config(run)["arguments"])
+        return recipe.with_widths(network_for(begun).trunk.shape())
     trunk = finished(start).trunk
-    built = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk
+    built = network_for(recipe).trunk
     if type(trunk) is not type(built):
         raise DataError(
             f"recipe {recipe.name}: architecture {recipe.architecture!r} cannot go on from "
@@ -75,4 +74,4 @@ def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:
         )
     if trunk.shape() == built.shape():
         return recipe
-    return replace(recipe, arguments={**recipe.arguments, **trunk.shape()})
+    return recipe.with_widths(trunk.shape())

@@ -19,12 +19,11 @@ from torch import Tensor
 
 from gender_edge import cropping
 from gender_edge.backends.onnx import open_session
-from gender_edge.errors import DataError
 from gender_edge.spec import CropRule
 
 from .. import graph
 from ..provenance import content_digest
-from ..runs import BUILT, WEIGHTS
+from ..runs import BUILT
 from .kept_answers import KeptAnswers
 
 BATCH = 32  # of FP32 networks: what their layers say of more leaves the processor's cache
@@ -66,13 +65,8 @@ class LiveTeachers:
 def _teacher(run: Path, keep: bool) -> Answer:
     model = run / BUILT
     if not model.is_file():
-        if not (run / WEIGHTS).is_file():
-            raise DataError(
-                f"{run}: no finished run; make it with `python -m export build {run.name}`, or "
-                f"`restore {run.name}` if it is shipped"
-            )
-        logger.info("%s: there is no INT8 file, it answers in FP32", run)
         model = graph.of_run(run)
+        logger.info("%s: there is no INT8 file, it answers in FP32", run)
     answer = _answer_of(model)
     if not keep:
         return answer

@@ -1,7 +1,8 @@
 """The network inside a shipped file, so that training can go on from it.
 
-Files have BatchNorm folded into convolutions, and INT8 ones have rounded weights. What is read
-answers as the file does, and its normalisation layers know what is usual, as training needs it.
+Files have BatchNorm folded into convolutions, and INT8 ones have rounded weights. The network read
+here gives the file's answers; its BatchNorm layers hold the mean and variance of training pictures,
+as training needs.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from gender_edge import zoo
 from gender_edge.errors import DataError
 
 from .. import recipe as recipes
-from ..architectures import Network, build
+from ..architectures import Network, network_for
 from ..data.packs import Pack, even_crops
 from ..recipe import Recipe
 from ..validate import by_file
@@ -63,7 +63,7 @@ def going_on(recipe: Recipe, name: str) -> Recipe:
     )
 
 
-def taken(recipe: Recipe, packs: Sequence[Pack]) -> Network:
+def shipped_network(recipe: Recipe, packs: Sequence[Pack]) -> Network:
     """The network of the model that a recipe starts from, ready to be trained on its pictures.
 
     Raises:
@@ -86,14 +86,17 @@ def network_in(recipe: Recipe, model: ModelProto, name: str, packs: Sequence[Pac
     """
     network = read(recipe, model, name)
     side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    for size, look in ((recipe.input_size, expect), (side, partial(_compare, model, name))):
-        crops = even_crops(packs, PROBES, size, recipe.seed)
-        look(network, torch.from_numpy(crops))
+    own, its = (
+        torch.from_numpy(even_crops(packs, PROBES, size, recipe.seed))
+        for size in (recipe.input_size, side)
+    )
+    fit_batch_norm(network, own)
+    _compare(model, name, network, its)
     return network
 
 
 def read(recipe: Recipe, model: ModelProto, name: str) -> Network:
-    """The same with nothing known of what is usual: answers are right, training would not be.
+    """That network with BatchNorm's statistics not fitted yet: right for answers, not for training.
 
     Raises:
         DataError: the recipe's architecture has other layers.
@@ -101,7 +104,7 @@ def read(recipe: Recipe, model: ModelProto, name: str) -> Network:
     *convolutions, head = layers_of(model)
     try:
         shape = _shape(recipe, [len(bias) for _, bias in convolutions])
-        network = build(recipe.architecture, {**recipe.arguments, **shape}, recipe.grayscale).eval()
+        network = network_for(recipe.with_widths(shape)).eval()
         _fill(network, convolutions, head)
     except (RuntimeError, StopIteration, ValueError) as error:
         raise DataError(
@@ -112,7 +115,7 @@ def read(recipe: Recipe, model: ModelProto, name: str) -> Network:
 
 def _shape(recipe: Recipe, widths: Sequence[int]) -> dict[str, Any]:
     """What of the recipe's arguments says widths, with those found."""
-    shape = build(recipe.architecture, recipe.arguments, recipe.grayscale).trunk.shape()
+    shape = network_for(recipe).trunk.shape()
     found = iter(widths)
 
     def renumbered(value: Any) -> Any:
@@ -164,9 +167,10 @@ def _dequantized(node: NodeProto, known: Mapping[str, np.ndarray]) -> np.ndarray
 
 
 @torch.inference_mode()
-def expect(network: Network, pixels: Tensor) -> None:
-    """Let BatchNorm expect what pictures give, without changing an answer: training normalises by
-    what a batch gives, and would begin with another network.
+def fit_batch_norm(network: Network, pixels: Tensor) -> None:
+    """Set BatchNorm's running mean and variance to those of pixels, and its scale and shift so that
+    no answer changes. Else the first training batches, normalised by their own statistics, would
+    meet another network.
 
     Args:
         pixels: uint8 (N, S, S, 3).

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..architectures import LUMINANCE_BGR, Network, build
+from ..architectures import LUMINANCE_BGR, Network, network_for
 from ..architectures.trunks import Trunks
 from ..recipe import Recipe
 from ..runs import INITIAL, finished
@@ -16,7 +16,7 @@ from ..runs import INITIAL, finished
 FIRST = "trunk.features.0"
 
 
-def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
+def initial_network(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
     """The network of a recipe with its initial weights.
 
     Args:
@@ -27,7 +27,7 @@ def network_of(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
         DataError: what the recipe starts from is not there.
     """
     torch.manual_seed(recipe.seed)
-    network = build(recipe.architecture, recipe.arguments, recipe.grayscale)
+    network = network_for(recipe)
     kind, name = recipe.start
     if (run / INITIAL).exists():  # begun already, or begun by `export.training.initial`
         network.load_state_dict(load_file(run / INITIAL))

@@ -24,7 +24,7 @@ from ..data.batches import batches, steps_of, weights_of
 from ..data.mixing import mixing_of
 from ..data.packs import Pack
 from ..precision import DEVICE, autocast
-from ..provenance import hold
+from ..provenance import check_sources
 from ..recipe import Recipe
 from ..runs import (
     CHECKPOINT,
@@ -39,9 +39,9 @@ from ..runs import (
 )
 from ..validate import by_group, by_network, judged, scored
 from . import checkpoint
-from .initial import settled
+from .initial import with_start_widths
 from .lessons import Lessons
-from .start import network_of, optimizer_of
+from .start import initial_network, optimizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +73,14 @@ def train(
     """
     if restored(run):
         raise DataError(f"{run}: was restored from shipped files; remove that folder to train anew")
-    recipe = settled(recipe, packs, run, trunks, workers)
+    recipe = with_start_widths(recipe, packs, run, trunks, workers)
     if (run / WEIGHTS).exists():
-        hold(recipe, packs, run)
+        check_sources(recipe, packs, run)
         remember(recipe, run)
         return finished(run)
     weights = weights_of(recipe, packs, trunks.ages, run.parent)
     steps_of(recipe, weights)  # too few pictures are noticed before the run is begun
-    hold(recipe, packs, run)
+    check_sources(recipe, packs, run)
     remember(recipe, run)
     training = _Training(recipe, packs, run, trunks)
     training.resume()
@@ -113,7 +113,7 @@ class _Training:
 
     def __init__(self, recipe: Recipe, packs: list[Pack], run: Path, trunks: Trunks) -> None:
         self.recipe, self.run, self.mix = recipe, run, mixing_of(recipe)
-        network = network_of(recipe, run, trunks)
+        network = initial_network(recipe, run, trunks)
         if not (run / INITIAL).exists():
             save_weights(network.state_dict(), run / INITIAL)
         if recipe.rounding:

@@ -17,7 +17,7 @@ name = "tiny"
 architecture = "slim"
 arguments = { stem = 8, widths = [[8], [16]] }
 input_size = 32
-sizes = [24, 32]
+sizes = [[24, 1], [32, 1]]
 learning_rate = 1e-2
 batch_size = 16
 calibration_images = 32

@@ -13,9 +13,10 @@ import torch
 
 from export import graph, recipe
 from export.__main__ import main
-from export.build import Places, annotated, build, train_step
+from export.build import Places, build, train_step
 from export.compression.int8 import sensitivity
 from export.data.packs import Pack, even_crops
+from export.data.prepare import annotated
 from export.runs import finished
 from export.training import train as training
 from export.training.lessons import Lessons
@@ -223,7 +224,7 @@ def test_bad_recipes(tmp_path: Path, change: str, message: str) -> None:
 
 def test_a_recipe_says_only_what_is_its_own(tmp_path: Path, recipe_file: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(f'like = "{recipe_file}"\nname = "other"\nsizes = [8]')
+    other.write_text(f'like = "{recipe_file}"\nname = "other"\nsizes = [[8, 1]]')
     expected = replace(recipe.load(str(recipe_file)), name="other", sizes=(8,))
     assert recipe.load(str(other)) == expected
     other.write_text('like = "nobody"\nname = "other"')

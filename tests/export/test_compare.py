@@ -22,7 +22,7 @@ name = "tiny_reference"
 architecture = "slim"
 arguments = { stem = 8, widths = [[8], [16]] }
 input_size = 24
-sizes = [24, 24]
+sizes = [[24, 2]]
 augmentation = "rotate_zoom_flip"
 optimizer = "adam"
 schedule = "constant"

@@ -57,6 +57,9 @@ def test_every_entry_is_explained() -> None:
             "expected ours, ours_randaugment, rotate_flip or rotate_zoom_flip",
         ),
         ("mixing_alpha = 1.0", "only with mixing"),
+        ('teachers = "slim"', "teachers='slim': expected a list"),
+        ("sizes = [64, 64]", r"mine\.toml: "),
+        ('age_weights = "abc"', r"mine\.toml: "),
         ('mixing = "mixup"\nmixing_alpha = -1.0', "expected 0 or more"),
         ('importance = "guess"', "expected taylor or magnitude"),
         ('calibration = "mean"', "expected best, minmax, entropy or percentile"),
@@ -78,6 +81,16 @@ def test_a_word_that_means_nothing_is_told_at_once(
     file.write_text(entry if "like" in entry else f'like = "slim"\n{entry}\n')
     with pytest.raises(DataError, match=message):
         recipe.load(str(file))
+
+
+def test_a_recipe_is_named_by_its_file(tmp_path: Path) -> None:
+    """Not by what it is like, whose run and shipped files it would write over."""
+    file = tmp_path / "mine.toml"
+    file.write_text('like = "slim"\nsizes = [[48, 2], [64, 1]]\n')
+    mine = recipe.load(str(file))
+    assert mine.name == "mine" and mine.sizes == (48, 48, 64)
+    file.write_text('like = "slim"\nname = "other"\n')
+    assert recipe.load(str(file)).name == "other"
 
 
 def test_what_a_recipe_is_like_does_not_lend_terms_for_other_data(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from export.data.batches import batches, weights_of
 from export.data.packs import Pack, pack
 from export.recipe import Recipe
 from export.runs import remember, save_weights
-from export.training.initial import settled
-from export.training.start import network_of, optimizer_of
+from export.training.initial import with_start_widths
+from export.training.start import initial_network, optimizer_of
 from export.training.train import _Training, learning_rate, train
 from gender_edge import DataError
 from gender_edge.labelled import read_labelled
@@ -121,7 +121,7 @@ def test_inceptions_learn_from_a_trunk_of_ours(faces: Pack, tmp_path: Path) -> N
     remember(trunk, start)
     learned = architectures.build(trunk.architecture, trunk.arguments, trunk.grayscale).state_dict()
     save_weights(learned, start / "weights.safetensors")
-    assert settled(wanted, [faces], run, Trunks()) == wanted
+    assert with_start_widths(wanted, [faces], run, Trunks()) == wanted
     run.mkdir()
     training = _Training(wanted, [faces], run, Trunks())
     loss = training.run_epoch([faces], weights_of(wanted, [faces], None, Path()), workers=0)
@@ -225,7 +225,7 @@ def test_imagenet_weights_see_the_same_picture(
     wanted = replace(recipe.load(f"references/{name}_128"), init="imagenet")
     file = tmp_path / "state.pth"
     torch.save(theirs.state_dict(), file)
-    network = network_of(wanted, tmp_path, Trunks(imagenet=file)).eval()
+    network = initial_network(wanted, tmp_path, Trunks(imagenet=file)).eval()
     pixels = torch.randint(0, 256, (2, 75, 75, 3), dtype=torch.uint8)
     rgb = pixels.flip(3).permute(0, 3, 1, 2) / 255
     standard = (rgb - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1)
@@ -246,7 +246,7 @@ def test_inception_as_onnx(tmp_path: Path) -> None:
 
 
 def test_imagenet_weights_that_do_not_fit(tmp_path: Path) -> None:
-    fill = partial(network_of, run=tmp_path)
+    fill = partial(initial_network, run=tmp_path)
     wanted = replace(small(recipe.load("references/vgg16_frozen")), init="imagenet")
     file = tmp_path / "a.safetensors"
     with pytest.raises(DataError, match="imagenet:FILE"):

@@ -144,7 +144,7 @@ architecture = "vgg"
 arguments = { widths = "vgg11" }
 frozen = 8
 input_size = 32
-sizes = [32]
+sizes = [[32, 1]]
 batch_size = 8
 balance_ages = true
 license = "none"

@@ -14,7 +14,7 @@ import pytest
 from export import recipe
 from export.build import Places, build
 from export.data.prepare import annotated, annotation, check, learned_from, packed
-from export.provenance import hold
+from export.provenance import check_sources
 from export.recipe import Recipe, Source
 from export.runs import CONFIG
 from gender_edge import DataError, ModelError, zoo
@@ -83,12 +83,12 @@ def test_other_pixels_under_the_same_names_are_not_gone_on_with(
         copy.path.write_bytes(sample.path.read_bytes())
     write_csv(here, own.data / "faces")
     packs, _ = learned_from(tiny, own)
-    hold(tiny, packs, tmp_path / "run")
+    check_sources(tiny, packs, tmp_path / "run")
     (tmp_path / "run" / CONFIG).touch()
-    hold(tiny, learned_from(tiny, own)[0], tmp_path / "run")
+    check_sources(tiny, learned_from(tiny, own)[0], tmp_path / "run")
     here[0].path.write_bytes(cv2.imencode(".png", np.full((80, 80, 3), 9, np.uint8))[1].tobytes())
     with pytest.raises(DataError, match=r"was begun when the pixels of faces-train were others"):
-        hold(tiny, learned_from(tiny, own)[0], tmp_path / "run")
+        check_sources(tiny, learned_from(tiny, own)[0], tmp_path / "run")
 
 
 def test_pictures_without_a_box_may_be_crops(own: Places, samples: list[Sample]) -> None:
