@@ -1,5 +1,7 @@
-"""The network that a training begins with, where it is made of another one: made once and kept as
-RUN/initial.safetensors, so that a training that goes on has the widths that it was begun with.
+"""Where a training starts: the network's widths, its initial weights, frozen layers.
+
+A network that is made of another one is made once and kept as RUN/initial.safetensors, so that a
+training that goes on has the widths that it was begun with.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from gender_edge.errors import DataError
 
-from ..architectures import network_for
+from ..architectures import LUMINANCE_BGR, Network, network_for
 from ..architectures.trunks import Trunks
 from ..compression import prune
 from ..data.packs import Pack
@@ -23,6 +28,7 @@ from . import shipped
 
 logger = logging.getLogger(__name__)
 
+FIRST = "trunk.features.0"
 SHAPE = "shape"  # key in the header of those weights
 
 
@@ -75,3 +81,51 @@ def _like_run(recipe: Recipe, run: Path, start: Path) -> Recipe:
     if trunk.shape() == built.shape():
         return recipe
     return recipe.with_widths(trunk.shape())
+
+
+def initial_network(recipe: Recipe, run: Path, trunks: Trunks) -> Network:
+    """The network of a recipe with its initial weights.
+
+    Args:
+        run: the recipe's run folder, beside those that `init` may name.
+        trunks: for `init = "trunk"` and `init = "imagenet"`.
+
+    Raises:
+        DataError: what the recipe starts from is not there.
+    """
+    torch.manual_seed(recipe.seed)
+    network = network_for(recipe)
+    kind, name = recipe.start
+    if (run / INITIAL).exists():  # begun already, or made by `with_start_widths`
+        network.load_state_dict(load_file(run / INITIAL))
+    elif kind == "trunk":
+        trunks.load(network.trunk)
+    elif kind == "imagenet":
+        trunks.load_imagenet(network.trunk)
+    elif kind == "run":
+        state = finished(run.parent / name).state_dict()
+        network.load_state_dict(as_gray(state) if recipe.grayscale else state)
+    else:  # random
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    for convolution in convolutions[: recipe.frozen]:
+        convolution.requires_grad_(False)
+    return network
+
+
+def as_gray(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a colour network for luminance g: grey pictures get the same answers.
+
+    Three equal channels: sum of w_c (g - m_c) is (sum of w_c) (g - m) plus a constant, which goes
+    into the bias (it is zero where the channels' means m_c are equal).
+    """
+    kernels, means = state[f"{FIRST}.weight"], state["normalise.mean"]
+    if kernels.shape[1] == 1:
+        return state
+    mean = (means * torch.tensor(LUMINANCE_BGR).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    gray = {f"{FIRST}.weight": kernels.sum(1, keepdim=True), "normalise.mean": mean}
+    if f"{FIRST}.bias" in state:
+        gray[f"{FIRST}.bias"] = state[f"{FIRST}.bias"] + (kernels * (mean - means)).sum((1, 2, 3))
+    return {**state, **gray}

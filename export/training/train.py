@@ -39,9 +39,8 @@ from ..runs import (
 )
 from ..validate import by_group, by_network, judged, scored
 from . import checkpoint
-from .initial import with_start_widths
+from .initial import initial_network, with_start_widths
 from .lessons import Lessons
-from .start import initial_network, optimizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -221,6 +220,19 @@ class _Training:
             self.run / WEIGHTS,
             device=torch.cuda.get_device_name() if gpu else "CPU",
         )
+
+
+def optimizer_of(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimiser; biases and normalisation are not decayed."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9, nesterov=True)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
+    return kind(groups, recipe.learning_rate)
 
 
 def learning_rate(highest: float, warmup: float, done: float, schedule: str = "cosine") -> float:

@@ -16,8 +16,7 @@ from export.compression import quantize
 from export.data import augment, mixing
 from export.evaluation import parent
 from export.runs import CONFIG
-from export.training.start import optimizer_of
-from export.training.train import learning_rate
+from export.training.train import learning_rate, optimizer_of
 from gender_edge.errors import DataError
 from gender_edge.zoo import EVALUATION
 

@@ -24,9 +24,8 @@ from export.data.batches import batches, weights_of
 from export.data.packs import Pack, pack
 from export.recipe import Recipe
 from export.runs import remember, save_weights
-from export.training.initial import with_start_widths
-from export.training.start import initial_network, optimizer_of
-from export.training.train import _Training, learning_rate, train
+from export.training.initial import initial_network, with_start_widths
+from export.training.train import _Training, learning_rate, optimizer_of, train
 from gender_edge import DataError
 from gender_edge.labelled import read_labelled
 from gender_edge.samples import Sample

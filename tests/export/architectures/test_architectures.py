@@ -15,7 +15,7 @@ from export import graph
 from export.architectures import VGG, VGG_WIDTHS, Slim, build
 from export.architectures.vgg import load_imagenet, load_trunk
 from export.evaluation.calibrate import abstention_thresholds, fit_temperature
-from export.training.start import as_gray
+from export.training.initial import as_gray
 from gender_edge import DataError
 
 SMALL = [[4], [6], [8], [8], [8]]
