@@ -13,9 +13,9 @@ from gender_edge import zoo
 from gender_edge.errors import DataError
 
 from .data.packs import Pack
-from .files import digest, fresh, write
+from .files import digest, write
 from .recipe import Recipe
-from .runs import BUILT, CONFIG, INITIAL, WEIGHTS, restored, weights_in
+from .runs import BUILT, CONFIG, WEIGHTS, restored, weights_in
 
 NOTE = "learned_from.json"
 
@@ -23,7 +23,7 @@ NOTE = "learned_from.json"
 def check_sources(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
     """Note what a run learns from, or see that it is still that, if the run was begun already.
 
-    Runs that were begun before this was noted go on as they are.
+    A run whose note was removed goes on as it is.
 
     Raises:
         DataError: it is something else now, or not there when the run begins.
@@ -42,6 +42,9 @@ def check_sources(recipe: Recipe, packs: Sequence[Pack], run: Path) -> None:
                 found[what] = "none"
     if kind == "shipped":
         found[f"the weights of {name}"] = zoo.entry(name).sha256
+    findings = run.parent / recipe.clean
+    if recipe.clean and findings.exists():
+        found["the list of findings"] = digest(findings)
     found |= pictures_of(packs)
     if not (run / CONFIG).exists():
         for other in others:
@@ -79,14 +82,11 @@ def check_unchanged(found: Mapping[str, str], run: Path) -> None:
 def began_with(run: Path, other: Path) -> bool:
     """Whether a run learned from the weights that another one has now.
 
-    Where it was not noted, by when they were written; of what was restored nobody can tell.
+    Where nobody can tell, it did: the other one's weights are gone, or the run was restored.
     """
-    if not _finished(other):
-        return True  # nobody can tell
-    before = noted(run).get(_weights(other))
-    if before is None:
-        return restored(run) or fresh(run / INITIAL, other / WEIGHTS)
-    return before == digest(other / WEIGHTS)
+    if restored(run) or not _finished(other):
+        return True
+    return noted(run).get(_weights(other)) == digest(other / WEIGHTS)
 
 
 def content_digest(file: Path) -> str:
@@ -107,7 +107,7 @@ def _weights(run: Path) -> str:
 
 
 def noted(run: Path) -> dict[str, str]:
-    """What `check_sources` noted of a run; nothing where it was begun before that."""
+    """What `check_sources` noted of a run; nothing where that note was removed."""
     note = run / NOTE
     content: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
     return content

@@ -20,14 +20,13 @@ from gender_edge.samples import Sample
 
 from . import plots
 from .architectures import Network, build
-from .files import digest, replacing, write
+from .files import replacing, write
 from .recipe import Recipe
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.safetensors", "weights.safetensors"
 INITIAL = "initial.safetensors"
 BUILT = "int8/model.onnx"  # what a variant that was built, or restored, answers by
 RESTORED = "restored"  # in the header of weights: SHA-256 of the shipped file they were read from
-FINDINGS = "findings"  # in config.json: SHA-256 of the list that the recipe's `clean` names
 # What of a recipe may change without a new training.
 AFTER_TRAINING = {
     "test",
@@ -57,31 +56,22 @@ def remember(recipe: Recipe, run: Path) -> None:
             f"{run}: was trained with other {', '.join(sorted(changed))}; remove that folder to "
             "train anew, or name the recipe differently"
         )
+    own = _plain(asdict(recipe))
     path = run / CONFIG
-    # A run that was begun keeps what was noted then, also where that was nothing.
-    noted = config(run) if path.exists() else _findings(recipe, run)
-    own = {**_plain(asdict(recipe)), **{k: v for k, v in noted.items() if k == FINDINGS}}
-    if own != noted:  # a newer file would have INT8 made and tested anew
+    if not path.exists() or own != config(run):  # a newer file has INT8 made and tested anew
         write(path, json.dumps(own, indent=1))
-
-
-def _findings(recipe: Recipe, run: Path) -> dict[str, str]:
-    path = run.parent / recipe.clean
-    return {FINDINGS: digest(path)} if path.is_file() else {}
 
 
 def differing(recipe: Recipe, run: Path) -> set[str]:
     """What the training of a run, if it was begun, was asked otherwise than by this recipe."""
     if not (run / CONFIG).exists():
         return set()
-    findings = _findings(recipe, run)
-    own = {**_plain(asdict(recipe)), **findings}
-    before = {**findings, **config(run)}
+    own, before = _plain(asdict(recipe)), config(run)
     return {k for k in own if own[k] != before.get(k)} - AFTER_TRAINING
 
 
 def config(run: Path) -> dict[str, Any]:
-    """The recipe that a run was begun with, as plain values, and what its findings were.
+    """The recipe that a run was begun with, as plain values.
 
     What recipes could not say yet at that time was as it is by default.
     """

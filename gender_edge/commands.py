@@ -126,8 +126,9 @@ def _list(arguments: argparse.Namespace) -> int:
     width = max(len(e.name) for e in entries)
     print(
         f"{'model':{width}}      MB  input         MMACs  accuracy, %       worst group, %    "
-        "worst adults, %  licence of the weights"
+        "worst adults, %  terms"
     )
+    terms = list(dict.fromkeys(e.evaluation["spec"]["license"] for e in entries))
     usual = list(zoo.entry(zoo.default()).evaluation["sets"])
     for e in entries:
         spec, sets = e.evaluation["spec"], list(e.evaluation["sets"])
@@ -139,8 +140,11 @@ def _list(arguments: argparse.Namespace) -> int:
         group, adults = (_worst(e.evaluation["sets"], adults) for adults in (False, True))
         print(
             f"{e.name:{width}}  {e.bytes / 1e6:6.2f}  {side:12} {spec['macs'] / 1e6:6.0f}   "
-            f"{value:.1f} ({low:.1f}-{high:.1f})  {group:16}  {adults:15}  {spec['license']}{marks}"
+            f"{value:.1f} ({low:.1f}-{high:.1f})  {group:16}  {adults:15}  "
+            f"[{terms.index(spec['license']) + 1}]{marks}"
         )
+    for number, text in enumerate(terms, start=1):
+        print(f"[{number}] terms of the weights: {text}")
     print(
         f"accuracy: mean of balanced accuracy over {', '.join(usual)}, aligned faces, with "
         f"its 95 % interval, and of the group that it judges worst in any of them; {NOTE}"

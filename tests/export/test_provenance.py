@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import onnx
 import pytest
 
 from export import recipe
+from export.data.findings import COLUMNS
 from export.data.packs import Pack, pack
 from export.data.prepare import Places
 from export.provenance import NOTE, began_with
@@ -57,7 +57,7 @@ def test_a_run_does_not_go_on_from_other_weights(
         train(wanted, packs, {}, run, workers=0)
     (run / NOTE).unlink()  # as before it was noted, or because the user wants it
     train(wanted, packs, {}, run, workers=0)
-    assert not (run / NOTE).exists(), "nobody knows what it began with"
+    assert not (run / NOTE).exists() and not began_with(run, runs / "tiny")
 
 
 def test_a_run_does_not_go_on_with_other_pictures(
@@ -119,10 +119,16 @@ def test_a_run_does_not_begin_without_its_teacher(
     assert not (runs / "child").exists()
 
 
-def test_where_nothing_was_noted_times_tell(runs: Path) -> None:
-    run = runs / "child"
-    run.mkdir()
-    (run / "initial.safetensors").touch()
-    assert began_with(run, runs / "tiny") and began_with(run, runs / "none")
-    os.utime(run / "initial.safetensors", (1, 1))
-    assert not began_with(run, runs / "tiny")
+def test_a_run_keeps_to_its_list_of_findings(
+    recipe_file: Path, runs: Path, packs: list[Pack]
+) -> None:
+    listed, run = runs / "findings.csv", runs / "child"
+    listed.write_text(",".join(COLUMNS) + "\n")
+    wanted = replace(child(recipe_file, "init"), clean=listed.name)
+    train(wanted, packs, {"faces": packs[0]}, run, workers=0)
+    content = listed.read_text()
+    listed.write_text(content + "elsewhere,train,a.png,male,label,0.5,,1\n")
+    with pytest.raises(DataError, match="was begun when the list of findings were others"):
+        train(wanted, packs, {}, run, workers=0)
+    listed.unlink()  # of no account to a run that is finished
+    train(wanted, packs, {}, run, workers=0)

@@ -119,6 +119,8 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     assert all(name in table for name in zoo.names())
     assert table.count("(default)") == 1
+    terms = {zoo.entry(name).evaluation["spec"]["license"] for name in zoo.names()}
+    assert all(table.count(f": {text}\n") == 1 for text in terms), "said once, below the table"
     assert main(["models", "--json"]) == 0
     found = rows(capsys.readouterr().out)
     assert [r["name"] for r in found] == zoo.names()

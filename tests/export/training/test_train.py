@@ -18,7 +18,7 @@ from export.data.batches import steps_of, weights_of
 from export.data.packs import Pack
 from export.data.prepare import Places, learned_from
 from export.recipe import Recipe
-from export.runs import CHECKPOINT, CONFIG, FINDINGS, WEIGHTS, config, remember
+from export.runs import CHECKPOINT, CONFIG, WEIGHTS, config, remember
 from export.training.lessons import Lessons
 from export.training.train import _Training, train
 from gender_edge import DataError
@@ -109,21 +109,6 @@ def test_the_running_average_is_what_counts(
     assert not torch.allclose(kept[head], steps[-1][head], rtol=1e-3)
 
 
-def test_a_run_keeps_to_its_list_of_findings(wanted: Recipe, tmp_path: Path) -> None:
-    cleaned, run = replace(wanted, clean="findings.csv"), tmp_path / "run"
-    (tmp_path / "findings.csv").write_text("one")
-    remember(cleaned, run)
-    remember(cleaned, run)
-    (tmp_path / "findings.csv").write_text("another")
-    with pytest.raises(DataError, match="other findings; remove"):
-        remember(cleaned, run)
-    (tmp_path / "findings.csv").unlink()  # of no account to a run that is finished
-    remember(replace(cleaned, license="another"), run)
-    (tmp_path / "findings.csv").write_text("another")
-    with pytest.raises(DataError, match="other findings; remove"):
-        remember(cleaned, run)
-
-
 def test_what_recipes_can_say_since_does_not_touch_a_run(wanted: Recipe, tmp_path: Path) -> None:
     """A newer config.json would have INT8 made and tested anew."""
     remember(wanted, tmp_path)
@@ -135,13 +120,3 @@ def test_what_recipes_can_say_since_does_not_touch_a_run(wanted: Recipe, tmp_pat
         remember(replace(wanted, warmup=0.5), tmp_path)
     remember(replace(wanted, license="another"), tmp_path)
     assert config(tmp_path)["license"] == "another"
-
-
-def test_findings_were_not_always_noted(wanted: Recipe, tmp_path: Path) -> None:
-    """A run of that time goes on, and its config.json stays as it is."""
-    cleaned, run = replace(wanted, clean="findings.csv"), tmp_path / "run"
-    remember(cleaned, run)  # there is no list: nothing is noted
-    before = config(run)
-    (tmp_path / "findings.csv").write_text("one")
-    remember(cleaned, run)
-    assert config(run) == before and FINDINGS not in before
