@@ -154,7 +154,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 def _clean(arguments: argparse.Namespace) -> int:
     wanted = recipe.load(arguments.name)
-    out = arguments.out or arguments.runs / "clean"
+    out = arguments.out or arguments.runs / findings.FOLDER
     places = _places(arguments)
     print(clean(wanted, places, out, arguments.teacher, arguments.workers))
     print(f"listed in {out / findings.NAME}")

@@ -30,7 +30,7 @@ MAIN = "celeba_test"  # the set that most references state a figure for
 BASELINE = "slim_int8"
 HEAD = ("reference", "published", "epochs", "pictures", "start", "trained on", "input")
 ON_MAIN = ("accuracy", "loss", "confusion", f"balanced {MAIN}")
-COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}", "protocol")
+COST = ("M param.", "MMACs", "ms a face", f"of {BASELINE}")
 
 
 def references() -> list[Recipe]:
@@ -56,14 +56,14 @@ def compare(
     shipped = json.loads(registry.read_text())["models"] if registry.exists() else ()
     rows += [_shipped(models / name) for name in shipped]
     files = {row["name"]: Path(row.pop("file")) for row in rows if "file" in row}
-    times = latencies(files)
+    times, processor = latencies(files), host.described()
     for row in rows:
         own, base = times.get(row["name"]), times.get(BASELINE)
         if own is not None:
-            row["ms"] = float(np.median(own))
+            row |= {"ms": float(np.median(own)), "processor": processor}
         if own is not None and base is not None:
             row["of_baseline"] = float(np.median(own / base))
-    return {"processor": host.described(), "rows": rows}
+    return {"processor": processor, "rows": rows}
 
 
 def _kept(row: dict[str, Any], earlier: Optional[Mapping[str, Any]]) -> dict[str, Any]:
@@ -147,7 +147,9 @@ def earlier_rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        return [row for row in json.loads(file.read_text())["rows"] if row["name"]]
+        content = json.loads(file.read_text())
+        timed = {"processor": content["processor"]}  # where a row does not say it itself
+        return [{**timed, **row} for row in content["rows"] if row["name"]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: not a table of `compare` ({error!r}); remove it") from error
 
@@ -158,18 +160,29 @@ def markdown(result: Mapping[str, Any]) -> str:
     others = sorted({name for row in rows for name in row.get("sets", {})} - {MAIN})
     head = (*HEAD, *ON_MAIN, *others, *COST)
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head))]
-    lines += ["| " + " | ".join(_cells(row, others)) + " |" for row in rows]
-    return "\n".join([*lines, "", _legend(result), ""])
+    lines += ["| " + " | ".join(_cells(row, others, result)) + " |" for row in rows]
+    return "\n".join([*lines, "", _legend(result), "", "Protocols:", "", *_protocols(rows), ""])
 
 
-def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
+def _protocols(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A list of them, each with the rows that it is of."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row["protocol"], []).append(row["name"])
+    return [f"- **{', '.join(of)}**: {protocol}" for protocol, of in names.items()]
+
+
+def _cells(
+    row: Mapping[str, Any], others: Sequence[str], result: Mapping[str, Any]
+) -> list[str]:
     mark = " (earlier)" if row.get("kept") else ""
     named = [f"{row['name']}{mark}", row.get("published") or "-"]
     if "sets" not in row:
-        rest = len(HEAD) + len(ON_MAIN) + len(others) + len(COST) - len(named) - 2
-        return [*named, row["state"], *["-"] * rest, row["protocol"]]
+        rest = len(HEAD) + len(ON_MAIN) + len(others) + len(COST) - len(named) - 1
+        return [*named, row["state"], *["-"] * rest]
     main = row["sets"].get(MAIN, {})
-    ratio = row.get("of_baseline")
+    ratio, processor = row.get("of_baseline"), row["processor"]
+    elsewhere = "" if processor == result["processor"] else f" ({processor})"
     return [
         *named,
         f"{row['epochs']} of {row['epochs_asked']}" if "epochs" in row else "-",
@@ -184,9 +197,8 @@ def _cells(row: Mapping[str, Any], others: Sequence[str]) -> list[str]:
         *(_share(row["sets"].get(name, {}).get("balanced_accuracy")) for name in others),
         f"{row['parameters'] / 1e6:.2f}",
         f"{row['macs'] / 1e6:.0f}",
-        f"{row['ms']:.2f}",
+        f"{row['ms']:.2f}{elsewhere}",
         "-" if ratio is None else f"{ratio:.2f}x",
-        row["protocol"],
     ]
 
 
@@ -216,7 +228,7 @@ def _legend(result: Mapping[str, Any]) -> str:
         "start: random, trunk (VGG16's published convolutions), imagenet, or "
         "run: with the run whose weights it takes; input: side in pixels. All were trained in "
         "bfloat16 where the processor has it, with gradients of norm 5 at most. Time: one crop in "
-        f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'}, "
+        f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'} unless a row says another, "
         f"median of {ROUNDS} rounds over all rows; beside it, how many times that of {BASELINE} in "
         "the same round. (earlier): judged and timed when this table was made before; its run is "
         "gone. Made by `python -m export compare`."

@@ -19,6 +19,7 @@ from ..recipe import Source
 from .duplicates import Fingerprints
 from .packs import Pack
 
+FOLDER = "clean"  # of RUNS, unless `clean` is told another
 NAME, NOISE, REPORT = "findings.csv", "noise.json", "report.md"
 COLUMNS = ("set", "split", "picture", "label", "reason", "score", "other", "drop")
 COPY, NEAR_COPY, NO_FACE, LABEL = REASONS = ("copy", "near copy", "no face", "label")
@@ -113,14 +114,12 @@ def dropped(path: Path, source: Source) -> set[str]:
         return {row["picture"] for row in own if row["drop"] == "1"}
 
 
-def label_noise(path: Path) -> dict[str, float]:
-    """The share of wrong labels by "SET:SPLIT", as it was estimated with a list of findings.
-
-    Raises:
-        DataError: nothing lies beside the list.
+def label_noise(folder: Path) -> dict[str, float]:
+    """The share of wrong labels by "SET:SPLIT", as `python -m export clean` estimated it into a
+    folder; nothing where it did not.
     """
-    beside = path.with_name(NOISE)
-    if not beside.is_file():
-        raise DataError(f"{beside}: not there; make it anew with `python -m export clean`")
-    found = json.loads(beside.read_text(encoding="utf-8"))
+    file = folder / NOISE
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
     return {name: float(row["noise"]) for name, row in found.items()}

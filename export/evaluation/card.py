@@ -118,11 +118,11 @@ def _label_noise(own: dict[str, Any]) -> list[str]:
         if "label_noise" in figures:
             noise, error = figures["label_noise"], 1 - figures["accuracy"]["value"]
             most = min(1.0, noise / max(error, 1e-9))
-            shares.append(f"{name} {100 * most:.0f} ({100 * noise:.1f} of its labels)")
+            shares.append(f"{name} {100 * noise:.1f} and {100 * most:.0f}")
     if not shares:
         return []
-    found = "By confident learning, at most so many % of the error here is the labels'"
-    return ["", f"{found}: {'; '.join(shares)}."]
+    found = "Labels that are wrong by confident learning (`python -m export clean`), in %, and how much"
+    return ["", f"{found} of the error here they are at most: {'; '.join(shares)}."]
 
 
 def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:

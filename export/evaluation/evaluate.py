@@ -21,7 +21,7 @@ from gender_edge.zoo import EVALUATION
 
 from .. import plots
 from ..data.duplicates import Fingerprints, near_pairs
-from ..data.findings import label_noise
+from ..data.findings import FOLDER, label_noise
 from ..data.packs import look
 from ..data.prepare import Places, annotated, annotation, packed, stem
 from ..files import fresh, write
@@ -97,7 +97,8 @@ def _tested(
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    noise = label_noise(places.runs / recipe.clean) if recipe.clean else {}
+    cleaned = (places.runs / recipe.clean).parent if recipe.clean else places.runs / FOLDER
+    noise = label_noise(cleaned)
     for part in recipe.test:
         samples = [s for s in annotated(part.list, places) if s.split == part.split]
         name = stem(part.list)

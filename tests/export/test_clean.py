@@ -190,12 +190,11 @@ def test_the_report_counts(cleaned: Cleaned) -> None:
         assert 1 < float(share) < 8
     assert "tiny" in cleaned.report
     assert (cleaned.out / "report.md").read_text() == cleaned.report + "\n"
-    noise = label_noise(cleaned.out / "findings.csv")
+    noise = label_noise(cleaned.out)
     assert {name: f"{100 * share:.1f}" for name, share in noise.items()} == {
         name: row[-1] for name, row in lines.items() if ":" in name and name != "set:split"
     }
-    with pytest.raises(DataError, match=r"noise\.json: not there"):
-        label_noise(cleaned.out / "none" / "findings.csv")
+    assert label_noise(cleaned.out / "none") == {}
 
 
 def test_contact_sheets_show_what_was_found(cleaned: Cleaned) -> None:
