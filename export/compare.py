@@ -172,9 +172,7 @@ def _protocols(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"- **{', '.join(of)}**: {protocol}" for protocol, of in names.items()]
 
 
-def _cells(
-    row: Mapping[str, Any], others: Sequence[str], result: Mapping[str, Any]
-) -> list[str]:
+def _cells(row: Mapping[str, Any], others: Sequence[str], result: Mapping[str, Any]) -> list[str]:
     mark = " (earlier)" if row.get("kept") else ""
     named = [f"{row['name']}{mark}", row.get("published") or "-"]
     if "sets" not in row:
@@ -228,7 +226,8 @@ def _legend(result: Mapping[str, Any]) -> str:
         "start: random, trunk (VGG16's published convolutions), imagenet, or "
         "run: with the run whose weights it takes; input: side in pixels. All were trained in "
         "bfloat16 where the processor has it, with gradients of norm 5 at most. Time: one crop in "
-        f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'} unless a row says another, "
+        f"memory to its prediction, ONNX Runtime, all cores of {result['processor'] or 'a CPU'} "
+        "unless a row says another, "
         f"median of {ROUNDS} rounds over all rows; beside it, how many times that of {BASELINE} in "
         "the same round. (earlier): judged and timed when this table was made before; its run is "
         "gone. Made by `python -m export compare`."

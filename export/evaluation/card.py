@@ -121,8 +121,10 @@ def _label_noise(own: dict[str, Any]) -> list[str]:
             shares.append(f"{name} {100 * noise:.1f} and {100 * most:.0f}")
     if not shares:
         return []
-    found = "Labels that are wrong by confident learning (`python -m export clean`), in %, and how much"
-    return ["", f"{found} of the error here they are at most: {'; '.join(shares)}."]
+    found = (
+        "Wrong labels by confident learning (`python -m export clean`), in %, and how much of the"
+    )
+    return ["", f"{found} error here they are at most: {'; '.join(shares)}."]
 
 
 def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:
