@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import storage
 from benchmarks.report import aligned
+from gender_edge import GenderEdgeError
 
 COUNTED = {"bytes": 0.01, "parameters": 0.0, "macs": 0.0}  # how much more of it is allowed
 POINTS = 0.3  # of balanced accuracy, in per cent: how much less is allowed
@@ -172,13 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--counted", action="store_true", help="leave times out")
     parser.add_argument("--all", action="store_true", help="print what stayed equal too")
     arguments = parser.parse_args(argv)
-    results = []
-    for path in (arguments.before, arguments.after):
-        try:
-            results.append(_read(path))
-        except (OSError, ValueError) as error:
-            print(f"compare: {path}: {error}", file=sys.stderr)
-            return 2
+    try:
+        results = [storage.read(path) for path in (arguments.before, arguments.after)]
+    except GenderEdgeError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
     share = None if arguments.counted else arguments.timing / 100
     other = "" if arguments.counted else comparable(*results)
     if other:
@@ -199,14 +198,6 @@ def main(argv: list[str] | None = None) -> int:
             print(f"the other one is faster now: {pair}")
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     return int(counts["worse"] + counts["gone"] > 0)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    result = json.loads(path.read_text())
-    keys = {"machine", "settings", "variants"}
-    if not isinstance(result, dict) or not keys <= result.keys():
-        raise ValueError(f"no result of benchmarks/run.py: it has no {', '.join(sorted(keys))}")
-    return result
 
 
 def _row(change: Change) -> tuple[str, ...]:

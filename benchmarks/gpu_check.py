@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gpu_overhead, gpu_verdicts, machine, run
+from benchmarks import gpu_overhead, gpu_verdicts, machine, run, storage
 from benchmarks.processes import ROOT
 from gender_edge import Classifier, GenderEdgeError, build_engine, evaluation, zoo
 from gender_edge.backends import cuda, onnx, tensorrt_api
@@ -346,7 +346,7 @@ def _verdicts(arguments: argparse.Namespace, notes: Notes) -> None:
     peaks = gpu_verdicts.peaks(notes.found.get("pytorch", {}))
     for _, part in gpu_verdicts.good(notes.found.get("benchmark", {})):
         if part["device"] == "tensorrt":
-            run.note_gpu_peaks(arguments.out / part["file"], peaks)
+            storage.note_gpu_peaks(arguments.out / part["file"], peaks)
     notes.found["verdicts"] = gpu_verdicts.of(notes.found, arguments.out)
     notes.write()
 

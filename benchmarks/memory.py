@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 
 def resident_mb() -> tuple[float, float]:
@@ -22,6 +23,14 @@ def resident_mb() -> tuple[float, float]:
         return peak, peak
     found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", text, re.MULTILINE))
     return int(found["VmRSS"]) * 1024 / 1e6, int(found["VmHWM"]) * 1024 / 1e6
+
+
+def of_batch(subject: Any, batch: int) -> dict[str, Any]:
+    """Peak of a process that did nothing but open the subject and run this batch."""
+    ready = subject.blank(batch)
+    for _ in range(3):
+        subject.run(ready)
+    return {"peak": resident_mb()[1], "device_mb": device_mb()}
 
 
 def gpu_handles() -> list[object]:

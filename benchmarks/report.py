@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import os
 import re
 import sys
@@ -15,8 +14,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: make the folder above importable
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import captions, derived, figures
+from benchmarks import captions, derived, figures, storage
 from benchmarks.tables import summary, tables
+from gender_edge import GenderEdgeError
 
 START, END = "<!-- benchmark table: start -->", "<!-- benchmark table: end -->"
 
@@ -95,11 +95,11 @@ def main() -> int:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     try:
-        result = json.loads(arguments.result.read_text())
-        derived.update(result)  # a result of before may say less
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"report: {arguments.result}: no result of a run ({error})", file=sys.stderr)
+        result = storage.read(arguments.result)
+    except GenderEdgeError as error:
+        print(f"report: {error}", file=sys.stderr)
         return 2
+    derived.update(result)  # a result of before may say less
     details = arguments.result.with_suffix(".md")
     if arguments.markdown or arguments.readme:
         details.write_text(markdown(result))

@@ -29,9 +29,10 @@ from benchmarks import (
     records,
     report,
     rounds,
+    storage,
     subjects,
 )
-from benchmarks.processes import ROOT, Process, SubjectError
+from benchmarks.processes import Process, SubjectError
 from gender_edge import GenderEdgeError, choose, measures, zoo
 from gender_edge.labelled import read_labelled
 
@@ -94,7 +95,7 @@ def _begin(
     """An empty result, or the one to go on with."""
     settings = json.loads(json.dumps({key: getattr(arguments, key) for key in SAME}))
     if arguments.resume and arguments.json.is_file():
-        result = _read(arguments.json)
+        result = storage.read(arguments.json)
         other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
         here = machine.describe()
         same = ("cpu", "cores", "features", "gpus", "packages")
@@ -119,17 +120,6 @@ def _begin(
             row = {"name": own["name"], "asked": own["engine"], "kind": kind}
             facts = {"engine": own["engine"], "macs": own.get("macs"), "rounds": {}}
             result["variants"].append({**row, **facts})
-    return result
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-        result["machine"]["cpu"], result["variants"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise GenderEdgeError(
-            f"{path}: is no result of a run; start anew without --resume"
-        ) from error
     return result
 
 
@@ -269,7 +259,7 @@ def _finish(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     """After each step: the result so far is whole, and kept."""
     derived.update(result)
     if arguments.json:
-        _keep(arguments.json, result)
+        storage.write(arguments.json, result)
 
 
 def _progress(text: str) -> None:
@@ -280,53 +270,10 @@ def _progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _keep(target: Path, result: dict[str, Any]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    partial.replace(target)
-
-
-def note_gpu_peaks(target: Path, peaks: dict[str, float]) -> None:
-    """Compare the rows of a result that ran on a GPU with its peaks.
-
-    Args:
-        target: the result's file.
-        peaks: as `benchmarks.derived` knows them.
-    """
-    result = _read(target)
-    result["machine"]["gpu_peaks"] = peaks
-    derived.update(result)
-    _keep(target, result)
-
-
-def _own_place(result: dict[str, Any]) -> Path:
-    """The file in results/ for this run, named by its hardware. Where a run with other settings has
-    that name, which a README may be made from, a digest of these is added.
-    """
-    on_gpu = [row for row in result["variants"] if row.get("gpu")]
-    name = machine.slug(result["machine"])
-    if on_gpu:
-        name = machine.gpu_slug(on_gpu[0]["gpu"]["name"], on_gpu[0]["backend"])
-    target = ROOT / "benchmarks" / "results" / f"{name}.json"
-    try:
-        if not target.exists() or _kind(_read(target)) == _kind(result):
-            return target
-    except GenderEdgeError:  # damaged; it is not lost either
-        pass
-    return target.with_name(f"{name}-{hashlib.sha256(_kind(result).encode()).hexdigest()[:8]}.json")
-
-
-def _kind(result: dict[str, Any]) -> str:
-    """The settings of a run, and whether it timed others' models too."""
-    peers = any(row["kind"] == "peer" for row in result["variants"])
-    return json.dumps([result.get("settings"), peers], sort_keys=True)
-
-
 def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
     if arguments.save:
-        target = _own_place(result)
-        _keep(target, result)
+        target = storage.own_place(result)
+        storage.write(target, result)
         print(f"benchmark: saved {target}", file=sys.stderr)
     for target, made in (
         (arguments.markdown, report.markdown),

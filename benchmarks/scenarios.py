@@ -58,12 +58,20 @@ def work(
     return whole
 
 
-def timed(call: Callable[[], Any], batch: int, seconds: float) -> dict[str, float | None]:
-    """Latency percentiles in ms of a call repeated for some seconds, faces a second, and joules
-    of the whole machine meanwhile, where it counts them.
+def timed(
+    subject: Subject,
+    batch: int,
+    seconds: float,
+    clock: str,
+    detector: str | None,
+    threads: int | None = None,
+) -> dict[str, float | None]:
+    """Latency percentiles in ms of batches one after another for some seconds, faces a second, and
+    joules of the whole machine meanwhile, where it counts them; the other arguments as for `work`.
 
     With a batch of 1 that is MLPerf's single stream, with a large one offline.
     """
+    call = work(subject, clock, batch, detector, threads)
     for _ in range(WARMUP_RUNS):
         call()
     times: list[float] = []

@@ -6,21 +6,28 @@ The first answer is what opening took and what the subject says of itself.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, TextIO
 
 if __package__ in (None, ""):  # run as a file: its own tree, wherever it is called from
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import memory
+
+# By what is asked: the module of `benchmarks` and its function, which takes the subject first.
+# Imported when asked for: what opening a subject takes, in time and memory, has none of it.
+REQUESTS = {
+    "remember": ("memory", "of_batch"),
+    "time": ("scenarios", "timed"),
+    "paced": ("scenarios", "paced"),
+    "cameras": ("scenarios", "cameras"),
+    "judge": ("judging", "judge"),
+}
 
 
 def main() -> int:
@@ -36,7 +43,9 @@ def main() -> int:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            _say(answers, REQUESTS[request.pop("do")](subject, **request))
+            module, function = REQUESTS[request.pop("do")]
+            answer = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+            _say(answers, answer(subject, **request))
         except Exception as error:
             _say(answers, {"error": _reason(error)})
     return 0
@@ -78,84 +87,6 @@ def _same_threads(threads: int | None) -> None:
     import cv2
 
     cv2.setNumThreads(threads or cv2.getNumberOfCPUs())
-
-
-def _remember(subject: Any, batch: int) -> dict[str, Any]:
-    """Peak memory of a process that did nothing but open the subject and run this batch."""
-    ready = subject.blank(batch)
-    for _ in range(3):
-        subject.run(ready)
-    return {"peak": memory.resident_mb()[1], "device_mb": memory.device_mb()}
-
-
-def _time(
-    subject: Any,
-    batch: int,
-    seconds: float,
-    clock: str,
-    detector: str | None,
-    threads: int | None = None,
-) -> dict[str, float | None]:
-    from benchmarks import scenarios
-
-    call = scenarios.work(subject, clock, batch, detector, threads)
-    return scenarios.timed(call, batch, seconds)
-
-
-def _paced(subject: Any, **request: Any) -> dict[str, float]:
-    from benchmarks import scenarios
-
-    return scenarios.paced(subject, **request)
-
-
-def _cameras(subject: Any, **request: Any) -> dict[str, Any]:
-    from benchmarks import scenarios
-
-    return scenarios.cameras(subject, **request)
-
-
-def _judge(subject: Any, lists: Sequence[str], split: str | None) -> dict[str, Any]:
-    """Accuracy on labelled sets: figures of `evaluation.report` by set."""
-    from benchmarks.subjects import trimmed
-    from gender_edge import evaluation
-    from gender_edge.labelled import read_labelled
-
-    figures = {}
-    for each in lists:
-        outcome = _outcome(subject, read_labelled(each, split))
-        stem = Path(each).stem
-        # Lists of the same name in several folders (annotated.csv) go by their folders'.
-        alone = [Path(other).stem for other in lists].count(stem) == 1
-        name = stem if alone else Path(each).parent.name
-        name = each if name in figures else name
-        figures[name] = trimmed(evaluation.report(outcome))
-    return {"sets": figures}
-
-
-def _outcome(subject: Any, samples: Sequence[Any]) -> Any:
-    import numpy as np
-
-    from benchmarks.subjects import Face
-    from gender_edge import evaluation, images
-
-    def cut(sample: Any) -> Any:
-        pixels = images.decode(sample.read(), sample.name)
-        return subject.prepare([Face(pixels, sample.box, sample.landmark_array())])
-
-    def answer(inputs: list[Any]) -> Any:
-        return list(subject.female(subject.run(np.concatenate(inputs))))
-
-    kept, female, failures = evaluation.answered(samples, cut, answer, 32)
-    return evaluation.Outcome(kept, np.array(female), np.ones(len(kept), bool), failures)
-
-
-REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "remember": _remember,
-    "time": _time,
-    "paced": _paced,
-    "cameras": _cameras,
-    "judge": _judge,
-}
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def test_a_file_that_is_no_result_is_told(
         (tmp_path / "a.json").write_text(content)
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "a.json")])
     assert report.main() == 2
-    assert "no result of a run" in capsys.readouterr().err
+    assert "no result of benchmarks/run.py" in capsys.readouterr().err
 
 
 def test_summary_has_one_line_per_network(result: dict[str, Any]) -> None:

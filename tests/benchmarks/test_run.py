@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import captions, derived, figures, machine, memory, page, probe
+from benchmarks import captions, derived, figures, machine, memory, page, probe, storage
 from benchmarks import run as benchmark
 from benchmarks.run import main
 from benchmarks.subjects import Variant
@@ -98,7 +98,7 @@ def test_a_gpu_is_named(result: dict[str, Any], tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     target.write_text(json.dumps(result))
     peaks = {f"{kind}_gmacs": 5e5 for kind in ("fp16", "int8")}
-    benchmark.note_gpu_peaks(target, {**peaks, "upload_gb_s": 25.0})
+    storage.note_gpu_peaks(target, {**peaks, "upload_gb_s": 25.0})
     noted = json.loads(target.read_text())
     assert "500000 GMAC/s in INT8, of PyTorch's" in captions.caption(noted)
     shares = {v["precision"]: v["batches"][0]["roofline"] for v in noted["variants"]}
@@ -274,7 +274,7 @@ def test_a_damaged_result_is_not_gone_on_with(
 ) -> None:
     (tmp_path / "a.json").write_text('{"machine": ')
     assert main([zoo.default(), "--resume", f"--json={tmp_path / 'a.json'}"]) == 2
-    assert "is no result of a run" in capsys.readouterr().err
+    assert "no result of benchmarks/run.py" in capsys.readouterr().err
 
 
 def test_memory_is_the_process_own() -> None:
@@ -294,16 +294,3 @@ def test_slug_is_a_file_name() -> None:
     assert names == {f"amd-epyc-{own}-2core-onnxruntime1.32.0" for own in ("avx2", "amx-int8")}
     named = machine.gpu_slug("NVIDIA H100 80GB HBM3", "tensorrt 8.6.1")
     assert named == "nvidia-h100-80gb-hbm3-trt8.6.1"
-
-
-def test_a_run_of_another_kind_overwrites_no_result(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
-    first = benchmark._own_place(result)
-    benchmark._keep(first, result)
-    assert benchmark._own_place(result) == first
-    one_thread = {**result, "settings": {**result["settings"], "threads": 1}}
-    with_peers = {**result, "variants": [*result["variants"], {"kind": "peer"}]}
-    places = {first, *map(benchmark._own_place, (one_thread, with_peers))}
-    assert len(places) == 3 and {p.parent for p in places} == {first.parent}
