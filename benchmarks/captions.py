@@ -98,7 +98,8 @@ def _bfloat16(result: dict[str, Any]) -> str:
 
 def short(result: dict[str, Any], details: str) -> str:
     """The same for a README, of what `tables.summary` shows, with a link to all the tables."""
-    machine, first = result["machine"], result["variants"][0]
+    machine = result["machine"]
+    first = next(v for v in result["variants"] if v.get("batches"))
     measured = first.get("accuracy", {}).get("measured")
     return (
         f"{host.titled(machine['cpu'], machine['features'])}, {machine['cores']} cores, "

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
 import tempfile
@@ -103,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str]) -> str:
     """As typed, without folders: they are no part of a result."""
-    words = [re.sub(r"(^|=)/\S*/", r"\1", word) for word in argv]
+    words = []
+    for word in argv:
+        *option, value = word.split("=", 1)
+        words.append("=".join([*option, Path(value).name if value.startswith("/") else value]))
     return shlex.join(["python", "benchmarks/pipeline.py", *words])
 
 

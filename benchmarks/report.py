@@ -71,6 +71,8 @@ def _piped(table: list[tuple[str, ...]]) -> list[str]:
 
 def for_readme(result: dict[str, Any], details: str) -> str:
     """What a README shows of a result, in Markdown, with a link to all its tables."""
+    if not summary(result):
+        return "Nothing was measured."
     return "\n".join([*_piped(summary(result)), "", captions.short(result, details)])
 
 
@@ -96,10 +98,11 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         result = storage.read(arguments.result)
-    except GenderEdgeError as error:
-        print(f"report: {error}", file=sys.stderr)
+        derived.update(result)  # a result of before may say less
+    except (GenderEdgeError, LookupError, TypeError) as error:
+        what = f"no result of benchmarks/run.py ({error})"
+        print(f"report: {arguments.result}: {what}", file=sys.stderr)
         return 2
-    derived.update(result)  # a result of before may say less
     details = arguments.result.with_suffix(".md")
     if arguments.markdown or arguments.readme:
         details.write_text(markdown(result))

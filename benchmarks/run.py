@@ -10,6 +10,7 @@ import itertools
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -96,7 +97,7 @@ def _begin(
     settings = json.loads(json.dumps({key: getattr(arguments, key) for key in SAME}))
     if arguments.resume and arguments.json.is_file():
         result = storage.read(arguments.json)
-        other = [k for k in settings if result.get("settings", {}).get(k) != settings[k]]
+        other = [k for k in settings if result["settings"].get(k) != settings[k]]
         here = machine.describe()
         same = ("cpu", "cores", "features", "gpus", "packages")
         other += [k for k in same if result["machine"].get(k, []) != here[k]]
@@ -128,10 +129,12 @@ def _measure(
 ) -> None:
     """Everything about some subjects, which are open at the same time."""
     count = arguments.rounds
-    steps = [(f"round {n} of {count}", partial(_round, number=n)) for n in range(1, count + 1)]
-    steps += [("pace", partial(_paced))] if arguments.pace else []
-    steps += [("cameras", partial(_cameras))] if arguments.cameras else []
-    steps += [("accuracy", partial(_judge))]
+    steps: list[tuple[str, Callable[..., None]]] = [
+        (f"round {n} of {count}", partial(_round, number=n)) for n in range(1, count + 1)
+    ]
+    steps += [("pace", _paced)] if arguments.pace else []
+    steps += [("cameras", _cameras)] if arguments.cameras else []
+    steps += [("accuracy", _judge)]
     with ExitStack() as stack:
         open_now = _opened(plan, arguments, result, stack)
         for what, step in steps:

@@ -26,7 +26,9 @@ def read(path: Path) -> dict[str, Any]:
         if missing := [key for key in KEYS if key not in result]:
             raise KeyError(*missing)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise GenderEdgeError(f"{path}: no result of benchmarks/run.py ({error!r})") from error
+        raise GenderEdgeError(
+            f"{path}: no result of benchmarks/run.py ({error!r}); remove it and measure anew"
+        ) from error
     return result
 
 

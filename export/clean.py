@@ -45,8 +45,7 @@ def clean(
 
     Args:
         out: folder for `findings.csv`, a contact sheet a set and split, the table (`report.md`)
-            and its figures by set and split (`noise.json`), for the cards of what is built with
-            `clean`.
+            and its figures by set and split (`noise.json`), for the cards of what is built later.
         teacher: the finished run whose embeddings labels are doubted by; by default the recipe's
             first teacher, or its own run where it has none.
 

@@ -148,8 +148,9 @@ def earlier_rows(file: Path) -> list[dict[str, Any]]:
         return []
     try:
         content = json.loads(file.read_text())
-        timed = {"processor": content["processor"]}  # where a row does not say it itself
-        return [{**timed, **row} for row in content["rows"] if row["name"]]
+        timed = {"processor": content["processor"]}  # of rows of then that do not say it
+        rows = [row for row in content["rows"] if row["name"]]
+        return [row if "kept" in row else {**timed, **row} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: not a table of `compare` ({error!r}); remove it") from error
 
@@ -179,7 +180,7 @@ def _cells(row: Mapping[str, Any], others: Sequence[str], result: Mapping[str, A
         rest = len(HEAD) + len(ON_MAIN) + len(others) + len(COST) - len(named) - 1
         return [*named, row["state"], *["-"] * rest]
     main = row["sets"].get(MAIN, {})
-    ratio, processor = row.get("of_baseline"), row["processor"]
+    ratio, processor = row.get("of_baseline"), row.get("processor", "of another time")
     elsewhere = "" if processor == result["processor"] else f" ({processor})"
     return [
         *named,

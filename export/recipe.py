@@ -232,11 +232,28 @@ def load(name: str) -> Recipe:
             if key in raw:
                 raw[key] = tuple(raw[key])
         if "sizes" in raw:
-            raw["sizes"] = tuple(side for side, epochs in raw["sizes"] for _ in range(epochs))
-        raw["age_weights"] = tuple(dict(raw.get("age_weights", {})).items())
+            raw["sizes"] = _by_epoch(raw["sizes"])
+        weights = raw.get("age_weights", {})
+        if not isinstance(weights, dict):
+            raise TypeError(f"age_weights={weights!r}: expected a table, as {{ '0-12' = 2.0 }}")
+        raw["age_weights"] = tuple(weights.items())
         return Recipe(**{"name": path.stem, **raw})
     except (TypeError, AttributeError, ValueError) as error:  # DataError is a ValueError
         raise DataError(f"{path}: {error}; see export/recipe.py") from error
+
+
+def _by_epoch(pairs: Any) -> tuple[int, ...]:
+    """The side of each epoch's crops."""
+    numbers = isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and n > 0 for n in pair)
+        for pair in pairs
+    )
+    if not numbers or not pairs:
+        raise TypeError(
+            f"sizes={pairs!r}: expected pairs of a side in pixels and a number of epochs, as "
+            "[[48, 6], [64, 14]]"
+        )
+    return tuple(side for side, epochs in pairs for _ in range(epochs))
 
 
 def names() -> list[str]:

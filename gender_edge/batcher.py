@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,20 @@ from .errors import ArgumentError, BackendError, ImageError
 
 LONGEST_DELAY = 3600.0  # s
 
-# Crops, their answers, and when they were asked about.
-_Question = tuple[np.ndarray, "Future[list[Prediction]]", float]
+
+class _Question(NamedTuple):
+    """Crops, uint8 (N, S, S, 3), their answers to be, and when they were asked about."""
+
+    crops: np.ndarray
+    answers: Future[list[Prediction]]
+    asked: float  # as `time.monotonic` counts
 
 
 class Batcher:
     """Runs together what arrived while the last batch ran, and hands each thread its answers.
 
-    Threads that announce a question with `caller` are waited for too, unless the batch is full.
+    Questions that threads announce with `caller` are waited for too, unless the batch is full; in
+    one batcher all announce theirs, or none: who does not is counted as if it had.
 
     Example:
         >>> batcher = Batcher(classifier)  # one for all threads of a server
@@ -101,7 +108,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise BackendError("this batcher was closed; open another")
-            self._waiting.append((np.stack(crops), future, time.monotonic()))
+            self._waiting.append(_Question(np.stack(crops), future, time.monotonic()))
             self._changed.notify_all()
         return future.result()
 
@@ -129,26 +136,26 @@ class Batcher:
             if batch:
                 self._classify(batch)
         except Exception as error:  # whoever asked gets it, and the thread lives on
-            for _, future, _ in batch:
-                future.set_exception(error)
+            for question in batch:
+                question.answers.set_exception(error)
         return bool(batch)
 
     def _classify(self, batch: Sequence[_Question]) -> None:
-        crops = np.concatenate([own for own, _, _ in batch])
+        crops = np.concatenate([own.crops for own in batch])
         answers = self.classifier.predict(crops)
         self.batches, self.faces = self.batches + 1, self.faces + len(crops)
         start = 0
-        for own, future, asked in batch:
-            self.waits.add(time.monotonic() - asked)
-            future.set_result(answers[start : start + len(own)])
-            start += len(own)
+        for own in batch:
+            self.waits.add(time.monotonic() - own.asked)
+            own.answers.set_result(answers[start : start + len(own.crops)])
+            start += len(own.crops)
 
     def _gather(self) -> list[_Question]:
         """What the next batch holds; nothing once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._waiting:
-                until = self._waiting[0][2] + self.max_delay
+                until = self._waiting[0].asked + self.max_delay
                 self._changed.wait_for(self._ready, max(0.0, until - time.monotonic()))
             batch: list[_Question] = []
             while self._waiting and (not batch or self._fits(batch)):
@@ -156,10 +163,10 @@ class Batcher:
             return batch
 
     def _ready(self) -> bool:
-        crops = sum(len(own) for own, _, _ in self._waiting)
+        crops = sum(len(own.crops) for own in self._waiting)
         everybody = self._callers <= len(self._waiting)
         return self._closed or everybody or crops >= self.max_batch
 
     def _fits(self, batch: list[_Question]) -> bool:
-        crops = sum(len(own) for own, _, _ in batch) + len(self._waiting[0][0])
+        crops = sum(len(own.crops) for own in batch) + len(self._waiting[0].crops)
         return crops <= self.max_batch

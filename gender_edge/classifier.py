@@ -76,8 +76,8 @@ class Classifier:
         Raises:
             ModelError: the model is missing, damaged, or of another task.
             BackendError: the device cannot be had.
-            ArgumentError: `model` is no name or path; `threads` or `batch_size` no whole number
-                from 1.
+            ArgumentError: `model` is no name or path, `device` another word, `build` set where no
+                engine can be built; `threads` or `batch_size` is no whole number from 1.
         """
         batch_size = counted("batch_size", batch_size)
         threads = None if threads is None else counted("threads", threads)
@@ -113,6 +113,7 @@ class Classifier:
             BudgetError: a limit is no number, or not in its unit.
             ModelError: none fits; says how near each comes.
             BackendError: the device cannot be had.
+            ArgumentError: `device` is another word, or `threads` no whole number from 1.
         """
         from . import choose  # here: it needs this module
 
@@ -172,7 +173,7 @@ class Classifier:
             ImageError: an input is not a usable image (its number is in the message).
             ArgumentError: `color` or `errors` is another word.
         """
-        _check_errors(errors)
+        images.check_color(color)  # also where there are no faces
         cut = partial(self.crop, color=color)
         return self.classify_cuts((partial(cut, face) for face in _items(faces)), errors)
 
@@ -226,7 +227,6 @@ class Classifier:
             ImageError: frame, boxes or landmarks are not usable, or differ in number.
             ArgumentError: `color` or `errors` is another word.
         """
-        _check_errors(errors)
         pixels = images.load(frame, color)
         faces = [_listed(part, name) for part, name in ((boxes, "boxes"), (landmarks, "landmarks"))]
         given = [part for part in faces if part is not None]
@@ -261,7 +261,10 @@ class Classifier:
 
         Raises:
             ImageError: a crop cannot be made (its number is in the message).
+            ArgumentError: `errors` is another word.
         """
+        if errors not in ("raise", "return"):
+            raise ArgumentError(f"errors={errors!r}: expected 'raise' or 'return'")
         results: list[Union[Prediction, ImageError]] = []
         for chunk in _chunks(cuts, self.batch_size):
             crops, failures = [], {}
@@ -365,11 +368,6 @@ class Classifier:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _check_errors(errors: str) -> None:
-    if errors not in ("raise", "return"):
-        raise ArgumentError(f"errors={errors!r}: expected 'raise' or 'return'")
 
 
 def _listed(part: Optional[Iterable[Any]], name: str) -> Optional[list[Any]]:

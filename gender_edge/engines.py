@@ -70,14 +70,15 @@ def find(model: str) -> Path:
         BackendError: no TensorRT or GPU.
         NoEngineError: no such engine; says the command that builds it.
     """
-    digest = hashlib.sha256(zoo.read(model)).hexdigest()
+    content = zoo.read(model)
+    digest, own = hashlib.sha256(content).hexdigest(), spec_of(content, model).precision
     api, device = tensorrt_api.load(), cuda.open_device()
     fitting = [
         (info.target.max_batch, path)
         for path, info in cached()
         if isinstance(info, EngineInfo)
         and info.onnx_sha256 == digest
-        and info.target.precision != "fp16"  # of an FP32 model: opened by its path
+        and info.target.precision == own  # else, FP16 of an FP32 model, it is opened by its path
         and info.misfit(api, device.name, device.capability) is None
     ]
     if not fitting:

@@ -19,6 +19,12 @@ CHANNELS = {"bgr": None, "rgb": cv2.COLOR_RGB2BGR}
 CHANNELS_WITH_ALPHA = {"bgr": cv2.COLOR_BGRA2BGR, "rgb": cv2.COLOR_RGBA2BGR}
 
 
+def check_color(color: str) -> None:
+    """Raise ArgumentError unless it is a channel order of arrays."""
+    if color not in CHANNELS:
+        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
+
+
 def load(image: Image, color: str = "bgr") -> np.ndarray:
     """Any supported image as a BGR array.
 
@@ -35,8 +41,7 @@ def load(image: Image, color: str = "bgr") -> np.ndarray:
         ImageError: with what was wrong and what to do.
         ArgumentError: `color` is another word.
     """
-    if color not in CHANNELS:
-        raise ArgumentError(f"color={color!r}: expected 'bgr' or 'rgb'")
+    check_color(color)
     if isinstance(image, (str, os.PathLike)):
         path = os.fsdecode(image)
         return decode(_read(path), name=path)

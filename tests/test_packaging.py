@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
+from export import compare
 from gender_edge import zoo
 from gender_edge.deploy_browser import PAGE
 from tests.conftest import ROOT
@@ -115,6 +116,21 @@ def test_readme_table_is_generated() -> None:
     assert shown[1] == report.for_readme(result, details)
     measured = {variant["name"]: variant["sha256"] for variant in result["variants"]}
     assert measured == {name: zoo.entry(name).sha256 for name in zoo.names()}  # the present files
+
+
+def test_label_noise_of_cards_is_the_committed_estimate() -> None:
+    table = (ROOT / "benchmarks" / "results" / "labels.md").read_text()
+    rows = [line.strip("|").split("|") for line in table.splitlines() if ":" in line]
+    estimated = {row[0].strip(): row[-1].strip() for row in rows if len(row) == 8}
+    for name in zoo.names():
+        for tested, figures in zoo.entry(name).evaluation["sets"].items():
+            noise = estimated[f"{tested}:{figures['split']}"]
+            assert f"{100 * figures['label_noise']:.1f}" == noise, (name, tested)
+
+
+def test_table_of_references_is_generated() -> None:
+    file = ROOT / "benchmarks" / "results" / "references" / "table.json"
+    assert file.with_suffix(".md").read_text() == compare.markdown(json.loads(file.read_text()))
 
 
 @pytest.mark.parametrize(

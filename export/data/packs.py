@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -27,6 +28,8 @@ from .duplicates import Fingerprints, components, fingerprints, near_pairs
 logger = logging.getLogger(__name__)
 
 STORED_SIDE = 256  # px; a longer short side is averaged down to it, networks here see less
+SURROUNDINGS = 3.0  # face boxes; of a larger picture no more is kept: no crop here reaches beyond
+FORMAT = 2  # of what a pack stores of a picture: others are packed again
 DERIVED = "derived"
 PACKED = "samples.sha256"  # says of which samples a pack is; written last
 HELD_OUT = ("train", "val", "test")  # a copy is dropped from the split that stands further left
@@ -123,7 +126,7 @@ class Pack:
 
     Attributes:
         folder: where it lies.
-        samples: labels and landmarks (of the stored, possibly shrunk, pixels).
+        samples: labels, boxes and landmarks (of the stored pixels, which may be shrunk or a part).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,13 +162,8 @@ class Pack:
         return place / name
 
     def fingerprints(self) -> Fingerprints:
-        """What its pictures are compared by; computed once."""
-        cache = self.derived("fingerprints.npz")
-        if not cache.exists():
-            found = fingerprints(self.image(i) for i in range(len(self)))
-            with replacing(cache) as partial:
-                np.savez(partial, hashes=found.hashes, thumbnails=found.thumbnails)
-        with np.load(cache) as kept:
+        """What its pictures are compared by, taken of the whole pictures."""
+        with np.load(self.folder / "fingerprints.npz") as kept:
             return Fingerprints(kept["hashes"], kept["thumbnails"])
 
     def image(self, number: int) -> np.ndarray:
@@ -182,29 +180,46 @@ class Pack:
 
 
 def pack(samples: Iterable[Sample], folder: Path) -> Pack:
-    """Decode every sample into `folder`, unless just these samples lie there already."""
+    """Decode every sample into `folder`, unless just these samples lie there already.
+
+    Of pictures larger than networks here see, what surrounds the face is kept, else a face in a
+    photograph would be a few pixels wide.
+    """
     samples = list(samples)
-    content = hashlib.sha256(repr(samples).encode()).hexdigest()
+    content = hashlib.sha256(repr((FORMAT, samples)).encode()).hexdigest()
     done = folder / PACKED
     if not done.exists() or done.read_text() != content:
         folder.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)  # of an interrupted change nothing may pass for whole
         shutil.rmtree(folder / DERIVED, ignore_errors=True)
-        index, stored, offset = [], [], 0
-        # Whole files: another training that runs keeps the old pixels mapped, or packs them too.
-        with replacing(folder / "pixels.u8") as partial, partial.open("wb") as file:
-            for sample in tqdm(samples, desc=f"pack {folder.name}", disable=None):
-                image, kept = _shrink(images.decode(sample.read(), sample.name), sample)
-                file.write(image.tobytes())
-                index.append((offset, *image.shape[:2]))
-                stored.append(kept)
-                offset += image.size
-        with replacing(folder / "samples.csv") as partial:
-            write_csv(stored, partial)
-        with replacing(folder / "index.npy") as partial:
-            np.save(partial, np.array(index, np.int64))
+        _fill(folder, samples)
         write(done, content)
     return Pack(folder)
+
+
+def _fill(folder: Path, samples: Sequence[Sample]) -> None:
+    """Write whole files: another training that runs keeps the old pixels mapped, or packs too."""
+    index: list[tuple[int, ...]] = []
+    stored: list[Sample] = []
+
+    def pictures(file: BinaryIO) -> Iterator[np.ndarray]:
+        """The whole ones, each written in part."""
+        for sample in tqdm(samples, desc=f"pack {folder.name}", disable=None):
+            whole = images.decode(sample.read(), sample.name)
+            image, kept = _shrink(*_around_the_face(whole, sample))
+            index.append((file.tell(), *image.shape[:2]))
+            stored.append(kept)
+            file.write(image.tobytes())
+            yield whole
+
+    with replacing(folder / "pixels.u8") as partial, partial.open("wb") as file:
+        found = fingerprints(pictures(file))
+    with replacing(folder / "fingerprints.npz") as partial:
+        np.savez(partial, hashes=found.hashes, thumbnails=found.thumbnails)
+    with replacing(folder / "samples.csv") as partial:
+        write_csv(stored, partial)
+    with replacing(folder / "index.npy") as partial:
+        np.save(partial, np.array(index, np.int64))
 
 
 def even_crops(packs: Sequence[Pack], count: int, size: int, seed: int = 0) -> np.ndarray:
@@ -223,6 +238,38 @@ def even_crops(packs: Sequence[Pack], count: int, size: int, seed: int = 0) -> n
                 chosen = rng.choice(members, min(each, len(members)), replace=False)
                 crops.append(own.crops(chosen, size))
     return np.concatenate(crops)
+
+
+def _around_the_face(image: np.ndarray, sample: Sample) -> tuple[np.ndarray, Sample]:
+    """What of a large picture can come into a crop of its face; all of one that is small."""
+    if min(image.shape[:2]) <= STORED_SIDE or not (sample.box or sample.landmarks):
+        return image, sample
+    low, high = _extent(sample)
+    centre, half = (low + high) / 2, SURROUNDINGS * (high - low).max() / 2
+    size = image.shape[1::-1]
+    left, top = (int(v) for v in np.clip(np.floor(centre - half), 0, size))
+    right, bottom = (int(v) for v in np.clip(np.ceil(centre + half), 0, size))
+    if right - left < 1 or bottom - top < 1:  # the face lies outside
+        return image, sample
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    box, points = sample.box, sample.landmarks
+    if box:
+        box = (box[0] - left, box[1] - top, *box[2:])
+    if points:
+        points = tuple((x - left, y - top) for x, y in points)
+    return part, replace(sample, box=box, landmarks=points)
+
+
+def _extent(sample: Sample) -> np.ndarray:
+    """Corners of a face's box, float (2, 2), upper left and lower right; by its landmarks, which
+    lie within the middle half of a face, where there is no box.
+    """
+    if sample.box:
+        x, y, width, height = sample.box
+        return np.array([(x, y), (x + width, y + height)])
+    points = np.array(sample.landmarks)
+    low, high = points.min(0), points.max(0)
+    return np.array([low - (high - low) / 2, high + (high - low) / 2])
 
 
 def _shrink(image: np.ndarray, sample: Sample) -> tuple[np.ndarray, Sample]:

@@ -117,14 +117,13 @@ def _label_noise(own: dict[str, Any]) -> list[str]:
     for name, figures in own["sets"].items():
         if "label_noise" in figures:
             noise, error = figures["label_noise"], 1 - figures["accuracy"]["value"]
-            most = min(1.0, noise / max(error, 1e-9))
-            shares.append(f"{name} {100 * noise:.1f} and {100 * most:.0f}")
+            shares.append(f"{name} {100 * noise:.1f} of {100 * error:.1f}")
     if not shares:
         return []
     found = (
-        "Wrong labels by confident learning (`python -m export clean`), in %, and how much of the"
+        "Labels that are wrong by confident learning (`python -m export clean`), and all answers"
     )
-    return ["", f"{found} error here they are at most: {'; '.join(shares)}."]
+    return ["", f"{found} that differ from the label, in %: {'; '.join(shares)}."]
 
 
 def _given_up(own: dict[str, Any], size: int, whole: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from gender_edge.zoo import EVALUATION
 
 from .. import plots
 from ..data.duplicates import Fingerprints, near_pairs
-from ..data.findings import FOLDER, label_noise
+from ..data.findings import FOLDER, NOISE, label_noise
 from ..data.packs import look
 from ..data.prepare import Places, annotated, annotation, packed, stem
 from ..files import fresh, write
@@ -48,6 +48,8 @@ def evaluate_step(
     """
     target = model.with_name(EVALUATION)
     inputs = [model, *(annotation(s.list, places) for s in recipe.test)]
+    if (noise := _noise_folder(recipe, places) / NOISE).is_file():
+        inputs.append(noise)
     if shipped:
         inputs += parent.evaluations(recipe, model, places.runs)
     if not fresh(target, *inputs):
@@ -97,8 +99,7 @@ def _tested(
     sets: dict[str, Any] = {}
     tested: list[list[Sample]] = []
     seen = [packed(s, places).fingerprints() for s in (*recipe.train, *recipe.validate)]
-    cleaned = (places.runs / recipe.clean).parent if recipe.clean else places.runs / FOLDER
-    noise = label_noise(cleaned)
+    noise = label_noise(_noise_folder(recipe, places))
     for part in recipe.test:
         samples = [s for s in annotated(part.list, places) if s.split == part.split]
         name = stem(part.list)
@@ -110,6 +111,11 @@ def _tested(
         if (own := f"{name}:{part.split}") in noise:
             sets[name]["label_noise"] = noise[own]
     return sets, tested
+
+
+def _noise_folder(recipe: Recipe, places: Places) -> Path:
+    """Where `python -m export clean` put what it estimated, if it was asked."""
+    return (places.runs / recipe.clean).parent if recipe.clean else places.runs / FOLDER
 
 
 def _judged(

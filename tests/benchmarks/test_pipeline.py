@@ -54,6 +54,8 @@ def test_streams_of_a_video(
     assert 3 <= len(times) <= 5 and times == sorted(times) and times[-1] >= 3
     assert all(10 < sample["mb"] < 10000 for sample in found["resident_mb"])
     assert found["full_batches"]["faces"] == 6 and found["full_batches"]["p99_ms"] > 0
+    spaced = pipeline._command(["--faces=/a/my faces/b c.csv", "--json", "/a/my results/d.json"])
+    assert spaced == "python benchmarks/pipeline.py '--faces=b c.csv' --json d.json"
     assert main(["--video", str(tmp_path / "none.mp4")]) == 2
     assert "no such file" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
@@ -98,12 +99,19 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
         page = readme.read_text()
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
         assert page.count("| variant | balanced accuracy, % |") == 1 and "(results/all.md)" in page
+    broken = {"name": "none.onnx", "engine": "onnxruntime", "error": "no such file"}
+    led = report.for_readme({**result, "variants": [broken, *result["variants"]]}, "all.md")
+    assert result["variants"][0]["backend"] in led
+    assert report.for_readme({**result, "variants": [broken]}, "all.md") == "Nothing was measured."
     readme.write_text("nothing")
     with pytest.raises(SystemExit, match="has no"):
         report.update_readme(readme, report.for_readme(result, "results/all.md"))
 
 
-@pytest.mark.parametrize("content", [None, "text", "[]", "{}"])
+NO_ROWS = json.dumps({"machine": {}, "settings": {}, "variants": [{}]})
+
+
+@pytest.mark.parametrize("content", [None, "text", "[]", "{}", NO_ROWS])
 def test_a_file_that_is_no_result_is_told(
     content: str | None,
     tmp_path: Path,

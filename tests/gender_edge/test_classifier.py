@@ -131,6 +131,10 @@ def test_an_array_of_names_is_a_list_of_them(
 
 def test_nothing_in_nothing_out(classifier: Classifier, face: np.ndarray) -> None:
     assert classifier([]) == []
+    with pytest.raises(ArgumentError, match="expected 'bgr' or 'rgb'"):
+        classifier([], color="grb")
+    with pytest.raises(ArgumentError, match="expected 'raise' or 'return'"):
+        classifier.classify_cuts([], errors="ignore")
     assert classifier.in_frame(face, []) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,19 @@ def test_a_cached_engine_is_taken(engine: Path) -> None:
     for options in ({}, {"device": "tensorrt"}, {"build": True}):
         with Classifier(MODEL, **options) as classifier:  # type: ignore[arg-type]
             assert "tensorrt" in repr(classifier) and "Fake GPU" in repr(classifier)
+
+
+def test_an_engine_of_another_precision_is_opened_by_its_path_alone(
+    engine: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = engine.with_name(f"{engine.name}.json")
+    content = json.loads(note.read_text())
+    content["target"]["precision"] = "fp16"
+    note.write_text(json.dumps(content))
+    with pytest.raises(engines.NoEngineError):
+        engines.find(MODEL)
+    monkeypatch.setattr(engines, "spec_of", lambda *_: replace(spec, precision="fp16"))
+    assert engines.find(MODEL) == engine, "of a model that is in FP16 itself it is the right one"
 
 
 def test_without_an_engine_auto_goes_on_and_says_how_to_build_one(

@@ -66,4 +66,4 @@ def test_the_share_of_the_error_that_is_the_labels(content: dict[str, Any], tmp_
     assert "confident learning" not in text(content, tmp_path)
     content["sets"]["lfw"]["accuracy"]["value"] = 0.9
     content["sets"]["lfw"]["label_noise"] = 0.02
-    assert "of the error here they are at most: lfw 2.0 and 20." in text(content, tmp_path)
+    assert "that differ from the label, in %: lfw 2.0 of 10.0." in text(content, tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from export import graph, recipe
 from export.build import calibrated, describe
 from export.data.packs import look
 from export.data.prepare import Places
-from export.evaluation.evaluate import _uncalibrated, _without_copies
+from export.evaluation.evaluate import _uncalibrated, _without_copies, evaluate_step
 from export.recipe import Source
 from export.runs import finished
 from gender_edge import evaluation, measures
@@ -74,3 +76,20 @@ def test_a_test_picture_that_was_learned_from_is_counted(data: Path) -> None:
     assert clean["count"] == 0 and clean["balanced_accuracy_without"]["value"] < 1
     planted = _without_copies(outcome, [look(trained[:5]), look([*trained, tested[3]])])
     assert planted["count"] == 1 and planted["balanced_accuracy_without"]["value"] == 1
+
+
+def test_label_noise_is_what_clean_found(
+    built: list[str], places: Places, recipe_file: Path, tmp_path: Path
+) -> None:
+    """Also where it was looked for after a first test."""
+    runs = shutil.copytree(places.runs, tmp_path / "runs")
+    places, wanted = replace(places, runs=runs), recipe.load(str(recipe_file))
+
+    def tested() -> dict[str, float]:
+        report = evaluate_step(wanted, runs / "tiny" / "int8" / "model.onnx", places, shipped=False)
+        return json.loads(report.read_text())["sets"]["faces"]
+
+    assert "label_noise" not in tested()
+    (runs / "clean").mkdir()
+    (runs / "clean" / "noise.json").write_text(json.dumps({"faces:test": {"noise": 0.25}}))
+    assert tested()["label_noise"] == 0.25
