@@ -166,7 +166,7 @@ def test_an_interrupted_pack_leaves_no_part_of_it(samples: list[Sample], tmp_pat
     assert not list((tmp_path / "pack").iterdir())
     whole = pack(samples[:2], tmp_path / "pack")
     assert {p.name for p in whole.folder.iterdir()} == {
-        *("pixels.u8", "samples.csv", "index.npy", PACKED)
+        *("pixels.u8", "samples.csv", "index.npy", "fingerprints.npz", PACKED)
     }
 
 
