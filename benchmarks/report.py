@@ -71,7 +71,7 @@ def _piped(table: list[tuple[str, ...]]) -> list[str]:
 
 def for_readme(result: dict[str, Any], details: str) -> str:
     """What a README shows of a result, in Markdown, with a link to all its tables."""
-    if not summary(result):
+    if not any(variant.get("batches") for variant in result["variants"]):
         return "Nothing was measured."
     return "\n".join([*_piped(summary(result)), "", captions.short(result, details)])
 

@@ -100,6 +100,7 @@ def test_readme_table_is_replaced(tmp_path: Path, result: dict[str, Any]) -> Non
         assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
         assert page.count("| variant | balanced accuracy, % |") == 1 and "(results/all.md)" in page
     broken = {"name": "none.onnx", "engine": "onnxruntime", "error": "no such file"}
+    broken |= {"precision": "int8"}
     led = report.for_readme({**result, "variants": [broken, *result["variants"]]}, "all.md")
     assert result["variants"][0]["backend"] in led
     assert report.for_readme({**result, "variants": [broken]}, "all.md") == "Nothing was measured."
