@@ -1,6 +1,7 @@
 """Whole pipelines: cameras, detector, tracker and classifier on this machine, in real time.
 
-    python benchmarks/pipeline.py --faces lfw.csv --streams 4 --seconds 60 --detector yunet.onnx
+    python benchmarks/pipeline.py --faces lfw.csv --streams 4 --seconds 60 \
+        --detector face_detection_yunet.onnx
     python benchmarks/pipeline.py --video clip.mp4 --every-frame --full-batches 3
 
 Every stream plays a video at its own speed, over and over, each frame decoded anew: one of yours,
