@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 LARGEST = 4
+MODEL = "nano_gray_int8"  # the shipped one that its engine is of
 FIRST_LOST = 700
 NAMES = {2: b"CUDA_ERROR_OUT_OF_MEMORY", 700: b"CUDA_ERROR_ILLEGAL_ADDRESS", 1: b"CUDA_ERROR_ODD"}
 

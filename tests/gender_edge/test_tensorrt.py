@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import gc
-import hashlib
-import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,54 +14,13 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_overhead
-from gender_edge import ArgumentError, BackendError, Classifier, ImageError, doctor, engines, zoo
-from gender_edge.backends import cuda, installed, tensorrt, tensorrt_api
+from gender_edge import BackendError, ImageError, doctor
+from gender_edge.backends import cuda, tensorrt
 from gender_edge.backends.tensorrt import ALIGNMENT, TensorRTBackend
-from gender_edge.backends.tensorrt_api import Target
 from gender_edge.backends.tensorrt_slot import buckets, parts
 from gender_edge.engine_info import EngineInfo, sidecar
-from gender_edge.spec import ModelSpec
 
-from .fake_gpu import LARGEST, Gpu
-
-MODEL = "nano_gray_int8"
-
-
-@pytest.fixture(params=["10.3.0", "8.6.0", "1.7.1"])
-def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
-    found = Gpu(request.param)
-    api = tensorrt_api.TensorRT(found.tensorrt)
-    monkeypatch.setattr(tensorrt_api, "load", lambda: api)
-    monkeypatch.setattr(cuda, "_driver", lambda: found.driver)
-    monkeypatch.setattr(cuda, "_library", lambda: found.library)
-    monkeypatch.setattr(cuda, "open_device", functools.cache(cuda.open_device.__wrapped__))
-    monkeypatch.setattr(engines, "obstacle", lambda: None)
-    monkeypatch.setenv("GENDER_EDGE_CACHE", str(tmp_path))
-    return found
-
-
-@pytest.fixture(scope="module")
-def spec() -> ModelSpec:
-    return engines.spec_of(zoo.read(MODEL), MODEL)
-
-
-@pytest.fixture
-def engine(gpu: Gpu, spec: ModelSpec, tmp_path: Path) -> Path:
-    """In the cache."""
-    path, plan = tmp_path / "engines" / "a.engine", b"plan"
-    path.parent.mkdir()
-    path.write_bytes(plan)
-    EngineInfo(
-        spec=spec,
-        model=MODEL,
-        onnx_sha256=zoo.entry(MODEL).sha256,
-        engine_sha256=hashlib.sha256(plan).hexdigest(),
-        tensorrt=(gpu.tensorrt.__name__, gpu.version),
-        gpu="Fake GPU",
-        capability="8.6",
-        target=Target(max_batch=LARGEST, precision=spec.precision),
-    ).write(path)
-    return path
+from .fake_gpu import LARGEST, MODEL, Gpu
 
 
 @pytest.fixture
@@ -292,55 +248,6 @@ def test_crops_on_another_gpu(backend: TensorRTBackend, monkeypatch: pytest.Monk
     monkeypatch.setattr(cuda, "index_of", lambda _: 1)
     with pytest.raises(ImageError, match="crops lie on GPU 1, the engine on GPU 0"):
         backend.run_resident(Resident(faces(backend, 5)))
-
-
-def test_a_cached_engine_is_taken(engine: Path) -> None:
-    for options in ({}, {"device": "tensorrt"}, {"build": True}):
-        with Classifier(MODEL, **options) as classifier:  # type: ignore[arg-type]
-            assert "tensorrt" in repr(classifier) and "Fake GPU" in repr(classifier)
-
-
-def test_an_engine_of_another_precision_is_opened_by_its_path_alone(
-    engine: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    note = engine.with_name(f"{engine.name}.json")
-    content = json.loads(note.read_text())
-    content["target"]["precision"] = "fp16"
-    note.write_text(json.dumps(content))
-    with pytest.raises(engines.NoEngineError):
-        engines.find(MODEL)
-    monkeypatch.setattr(engines, "spec_of", lambda *_: replace(spec, precision="fp16"))
-    assert engines.find(MODEL) == engine, "of a model that is in FP16 itself it is the right one"
-
-
-def test_without_an_engine_auto_goes_on_and_says_how_to_build_one(
-    gpu: Gpu, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Classifier(MODEL) as classifier:
-        assert "tensorrt" not in classifier.backend
-    assert f"`gender-edge build {MODEL}`" in caplog.text
-    with pytest.raises(engines.NoEngineError, match=f"`gender-edge build {MODEL}`"):
-        Classifier(MODEL, device="tensorrt")
-
-
-def test_a_gpu_that_stays_unused_is_named(
-    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(engines, "obstacle", lambda: "pycuda is not installed")
-    monkeypatch.setattr(installed, "onnxruntime_cuda", lambda: False)
-    Classifier(MODEL, device="cpu").close()
-    assert not caplog.text
-    Classifier(MODEL).close()
-    assert "Fake GPU is not used: pycuda is not installed" in caplog.text
-
-
-def test_options_that_contradict_each_other(engine: Path) -> None:
-    with pytest.raises(ArgumentError, match="a TensorRT engine, which device='cpu' does not open"):
-        Classifier(engine, device="cpu")
-    with pytest.raises(ArgumentError, match="build=True: there is no engine to build"):
-        Classifier(engine, build=True)
-    with pytest.raises(ArgumentError, match="build=True: there is no engine to build"):
-        Classifier(MODEL, device="cpu", build=True)
 
 
 def test_an_engine_of_another_version_says_how_it_was_built(engine: Path) -> None:
